@@ -1,0 +1,220 @@
+"""What every provider is to the rest: capabilities as data, and `prepare`, `send`, `find`, `events`.
+
+A provider translates; it keeps no state, never retries and knows nothing of the ledger. The one
+question that it must answer honestly is whether a request was accepted: an `Unknown` is settled by
+the delivery engine, and never by a guess here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from newsletter.errors import NewsletterError
+from newsletter.settings import ProviderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an API can do, from its documentation; the provider's module cites the page."""
+
+    batch_size: int  # messages in one request
+    max_bytes: int  # of one request's body
+    idempotency: timedelta | None  # how long a repeat under its key is answered as the first was
+    lookup: bool  # whether `find` can tell what an attempt led to
+    lookup_lag: timedelta  # how long after the request an empty look-up proves nothing
+    restricted_headers: frozenset[str] = frozenset()  # lower case; the API refuses or rewrites them
+    webhook_auth: Literal["basic", "bearer", "signature", "none"] = "none"
+    switches_tracking_off: bool = True  # its own tracking and footers, per message
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An image embedded by Content-ID."""
+
+    cid: str
+    content_type: str
+    filename: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One whole message to one person. `sender` and `to` are (name, address); name may be empty.
+
+    `headers` are the contract's, `Date` and `Message-ID` among them; `metadata` goes with the message
+    through the provider and comes back in look-ups and events (`attempt`, `delivery`).
+    """
+
+    to: tuple[str, str]
+    sender: tuple[str, str]
+    reply_to: str
+    subject: str
+    html: str
+    text: str
+    headers: tuple[tuple[str, str], ...]
+    metadata: Mapping[str, str]
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages for one request. `key` is the attempt's id and the idempotency key."""
+
+    key: str
+    messages: Sequence[Message]
+    kind: Literal["broadcast", "transactional"] = "broadcast"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request ready to leave: a repeat of it under its key has the same bytes."""
+
+    key: str
+    path: str
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    recipients: tuple[str, ...] = field(repr=False)  # addresses, in the order of the answer
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
+
+
+# --- what a request led to ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took this message."""
+
+    provider_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The provider refused this recipient for good. `suppress` where it will refuse them again."""
+
+    reason: str
+    suppress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One outcome a message, in the request's order; `Deferred` ones were surely not accepted."""
+
+    outcomes: tuple[Accepted | Rejected | Deferred, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Surely not accepted, and worth another try: never left, throttled, or refused for now."""
+
+    reason: str
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Surely not accepted, and another try is useless until a person acts: credentials, a bad request."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have been accepted: a time-out, a dropped connection, an answer that is not the API's."""
+
+    reason: str
+
+
+Outcome = Answered | Deferred | Denied | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look-up of one attempt found: address as sent → provider message id.
+
+    `conclusive` is false when the look-up failed or could not be read: then it proves nothing.
+    """
+
+    messages: Mapping[str, str]
+    conclusive: bool
+    reason: str = ""
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+class EventType(StrEnum):
+    ACCEPTED = "accepted"
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    BOUNCED = "bounced"
+    REJECTED = "rejected"
+    COMPLAINED = "complained"
+    UNSUBSCRIBED = "unsubscribed"
+    OPENED = "opened"
+    CLICKED = "clicked"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One provider event in the one vocabulary that all providers are mapped to."""
+
+    type: EventType
+    recipient: str
+    provider_message_id: str
+    at: datetime
+    provider_event_id: str = ""  # empty where the provider has none
+    bounce: Literal["", "hard", "soft"] = ""
+    reason: str = ""
+    response: str = ""
+    url: str = ""
+    user_agent: str = ""
+    machine: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A webhook as it came in; header names in lower case."""
+
+    method: str
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+class VerificationError(NewsletterError):
+    """The webhook does not prove that it comes from the provider."""
+
+
+class Provider(Protocol):
+    """One provider account. Made once from its settings, with its secrets already read."""
+
+    settings: ProviderSettings
+    capabilities: Capabilities
+
+    def prepare(self, batch: Batch) -> Prepared:
+        """The request for a batch. Pure: no I/O, no clock, no chance."""
+        ...
+
+    async def send(self, prepared: Prepared) -> Outcome:
+        """Make the request once. Raises nothing that the outside world causes."""
+        ...
+
+    async def find(self, key: str, *, since: datetime) -> Found:
+        """What the provider knows of an attempt that was started at `since`."""
+        ...
+
+    def events(self, request: WebhookRequest, *, now: datetime) -> list[Event]:
+        """Verify, then parse. Raises `VerificationError`; `BadInput` for what cannot be read."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,366 @@
+"""Settings: `newsletter.toml` and `NEWSLETTER_SECTION__KEY`, checked whole before anything runs.
+
+An unknown key, section or wrong type is `BadInput` and names the key. Secrets are references to the
+environment or to a file; they are read when they are used and never shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from newsletter.errors import BadInput, Where
+
+FILE_NAME = "newsletter.toml"
+ENVIRONMENT_PREFIX = "NEWSLETTER_"
+NOT_SETTINGS = frozenset({"NEWSLETTER_WORKSPACE", "NEWSLETTER_NOW"})
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)")
+
+
+def parse_duration(value: object) -> object:
+    """`"90s"`, `"6h"`, `"2d"` as a timedelta; anything else is left to pydantic."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if not match:
+            raise ValueError("write a duration such as 30s, 5m, 6h or 2d")
+        return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError('write a duration in quotes, such as "30s", "5m", "6h" or "2d"')
+
+
+def _parse_rate(value: object) -> object:
+    if isinstance(value, str):
+        match = _RATE.fullmatch(value.strip())
+        if match and float(match[1]) > 0:
+            return float(match[1]) / _UNIT_SECONDS[match[2]]
+    elif isinstance(value, float):
+        return value
+    raise ValueError('write a rate of recipients in quotes, such as "100/s" or "600/m"')
+
+
+def _one_line(value: str) -> str:
+    if any(character in value for character in "\r\n\x00"):
+        raise ValueError("must be one line")
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(
+            f"no such time zone: {value!r}; write for example Europe/London"
+        ) from error
+    return value
+
+
+def _web_address(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise ValueError("write a whole address such as https://news.example.com")
+    return value.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address names this machine, by the three spellings that the contract allows."""
+    return urlsplit(url).hostname in LOOPBACK_HOSTS
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Rate = Annotated[float, BeforeValidator(_parse_rate)]
+OneLine = Annotated[str, AfterValidator(_one_line)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+
+
+class Section(BaseModel):
+    """A section refuses keys it does not know, so that a misspelt one is never silently a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Secret(Section):
+    """A reference to a secret; `reveal` reads it. Its value is in no representation of it."""
+
+    env: str | None = None
+    file: Path | None = None
+    literal: str | None = Field(default=None, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        return {"literal": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Secret:
+        if sum(source is not None for source in (self.env, self.file, self.literal)) != 1:
+            raise ValueError('write { env = "NAME" } or { file = "PATH" }')
+        return self
+
+    def reveal(self, root: Path) -> str:
+        """The secret itself. `root` is the workspace, against which a file's path is resolved."""
+        if self.literal is not None:
+            return self.literal
+        if self.env is not None:
+            value = os.environ.get(self.env)
+            if not value:
+                raise BadInput(
+                    f"the environment variable {self.env} is not set",
+                    where=Where(FILE_NAME),
+                    hint="It holds a secret that the settings name; export it and try again.",
+                )
+            return value
+        assert self.file is not None
+        try:
+            return (root / self.file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(
+                f"the secret file {self.file} cannot be read: {error}", where=Where(FILE_NAME)
+            ) from error
+
+
+class Site(Section):
+    name: OneLine = ""
+    base_url: WebAddress = ""
+    postal_address: str = ""
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    language: str = "en"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+class Sender(Section):
+    name: OneLine = ""
+    email: OneLine = ""
+    reply_to: OneLine = ""
+    unsubscribe_mailbox: OneLine = ""
+
+
+class Editors(Section):
+    notify: list[str] = []
+    webhook: WebAddress = ""
+
+
+class Database(Section):
+    url: str = "sqlite:///var/newsletter.db"
+
+
+class ProviderSettings(Section):
+    """One `[[providers]]`. `extra` names of a third party's kind are not allowed: keep to these."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    kind: str
+    base_url: WebAddress = ""
+    api_key: Secret | None = None
+    webhook_secret: Secret | None = None
+    rate: Rate | None = None
+    timeout: Duration = timedelta(seconds=60)
+    lookup_lag: Duration | None = None
+    in_flight: int = Field(default=4, ge=1, le=64)
+    domain: str = ""
+    region: str = ""
+    account: str = ""
+    stream: str = ""
+
+    @model_validator(mode="after")
+    def _literals_stay_here(self) -> ProviderSettings:
+        for key in ("api_key", "webhook_secret"):
+            secret: Secret | None = getattr(self, key)
+            if secret and secret.literal is not None and not is_loopback(self.base_url):
+                raise ValueError(
+                    f'{key}: a secret is not written here; use {{ env = "NAME" }} or'
+                    ' { file = "PATH" } (a literal is allowed only for a base_url on this machine)'
+                )
+        return self
+
+
+class Delivery(Section):
+    grace: Duration = timedelta(hours=6)
+    lease: Duration = timedelta(minutes=2)
+
+
+class Tracking(Section):
+    clicks: Literal["none", "anonymous", "individual"] = "anonymous"
+    opens: Literal["none", "individual"] = "none"
+
+
+class Edition(Section):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    cron: str
+    draft_before: Duration = timedelta(days=2)
+    excerpts: int = Field(default=3, ge=0, le=50)
+    tips: int = Field(default=2, ge=0, le=50)
+    topics: list[str] = []
+    template: str = "default"
+    audience: str = "all"
+    approval: Literal["required", "automatic"] = "required"
+    min_new: int = Field(default=2, ge=0)
+    repeat_after: Duration = timedelta(days=180)
+
+
+class Feed(Section):
+    url: WebAddress
+    every: Duration = timedelta(hours=1)
+
+
+class Theme(Section):
+    """Colours as #rrggbb, fonts as CSS stacks of fonts that the reader's machine has."""
+
+    accent: str = Field(default="#a8455f", pattern=r"^#[0-9a-fA-F]{6}$")
+    background: str = Field(default="#f7f1ee", pattern=r"^#[0-9a-fA-F]{6}$")
+    surface: str = Field(default="#ffffff", pattern=r"^#[0-9a-fA-F]{6}$")
+    text: str = Field(default="#3a2e31", pattern=r"^#[0-9a-fA-F]{6}$")
+    heading_font: OneLine = "Georgia, 'Times New Roman', serif"
+    body_font: OneLine = "Helvetica, Arial, sans-serif"
+    logo: str = ""
+
+
+class Fetch(Section):
+    """Limits of everything fetched from outside: pages, feeds, links under check, remote images."""
+
+    timeout: Duration = timedelta(seconds=20)
+    max_bytes: int = Field(default=5_000_000, ge=1)
+    allow_private: bool = False
+
+
+class Checks(Section):
+    network_blocks: bool = False
+
+
+class Rendering(Section):
+    images: Literal["url", "cid"] = "url"
+
+
+class Web(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    trusted_proxies: list[str] = []
+
+
+class Security(Section):
+    secret_key: Secret | None = None
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    site: Site = Site()
+    sender: Sender = Sender()
+    editors: Editors = Editors()
+    database: Database = Database()
+    providers: list[ProviderSettings] = []
+    delivery: Delivery = Delivery()
+    tracking: Tracking = Tracking()
+    editions: list[Edition] = []
+    feeds: list[Feed] = []
+    theme: Theme = Theme()
+    fetch: Fetch = Fetch()
+    checks: Checks = Checks()
+    rendering: Rendering = Rendering()
+    web: Web = Web()
+    security: Security = Security()
+
+    @field_validator("providers", "editions")
+    @classmethod
+    def _names_are_unique(cls, value: list[Any]) -> list[Any]:
+        names = [item.name for item in value]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"the name {doubled!r} is given twice")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (env_settings, init_settings)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check the settings of the workspace whose `newsletter.toml` is at `path`.
+
+    Raises `BadInput` that names the line (TOML that does not parse) or every wrong key.
+    """
+    where = Where(FILE_NAME)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"not valid TOML: {error}", where=where) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot be read: {error}", where=where) from error
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise BadInput(_describe(error), where=where) from error
+    except SettingsError as error:
+        raise BadInput(f"in the environment: {error}", where=where) from error
+    _refuse_unknown_environment(settings)
+    return settings
+
+
+def _describe(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in item["loc"]) or "settings"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key; see docs/settings.md for those there are"
+        lines.append(f"{key}: {message}")
+    return "\n  ".join(lines)
+
+
+def _refuse_unknown_environment(settings: Settings) -> None:
+    """A misspelt section in a variable's name is no validation error of pydantic's: find it here."""
+    secrets = [settings.security.secret_key]
+    for provider in settings.providers:
+        secrets += [provider.api_key, provider.webhook_secret]
+    known = NOT_SETTINGS | {secret.env for secret in secrets if secret and secret.env}
+    sections = set(Settings.model_fields)
+    for name in os.environ:
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in known:
+            continue
+        section = name.removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower()
+        if section not in sections:
+            raise BadInput(
+                f"{name}: the settings have no section {section!r}",
+                hint=f"Sections: {', '.join(sorted(sections))}.",
+            )

@@ -1,0 +1,147 @@
+"""Connections and transactions. A `Store` is opened once a process and handed to whoever needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from newsletter.errors import BadInput, Unreachable, Where
+from newsletter.settings import FILE_NAME
+
+HEAD = "0001"  # the newest migration; a test holds it against the migrations
+_BUSY_SECONDS = 30
+
+
+class Store:
+    """The database of one workspace."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction that may write; on SQLite it holds the one write lock from its start."""
+        with _reachable(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads: one consistent state, and never in a writer's way."""
+        with _reachable(), self.engine.connect() as connection:
+            connection = connection.execution_options(newsletter_read_only=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise Unreachable(
+            f"the database does not answer: {error.orig}",
+            hint="Nothing was half written. See that it runs, is not locked and has room on its disk.",
+        ) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unreachable(f"the database went away: {error.orig}") from error
+        raise
+
+
+def open_store(url: str, root: Path) -> Store:
+    """Open the database at `url` (a SQLite path is relative to `root`) and bring its schema up to date.
+
+    Raises `Unreachable` when it cannot be opened, `BadInput` when the address is wrong.
+    """
+    engine = _engine(_resolve(url, root))
+    store = Store(engine)
+    with store.read() as connection:
+        current = _revision(connection)
+    if current != HEAD:
+        from newsletter.store.migrate import upgrade  # alembic takes most of a second to import
+
+        with _reachable():
+            upgrade(engine)
+    return store
+
+
+def schema_is_current(store: Store) -> bool:
+    """Whether the database answers and every migration has run."""
+    with store.read() as connection:
+        return _revision(connection) == HEAD
+
+
+def _resolve(url: str, root: Path) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise BadInput(
+            "database.url: not a database address",
+            where=Where(FILE_NAME),
+            hint="Write sqlite:///var/newsletter.db or postgresql+psycopg://USER@HOST/NAME.",
+        ) from error
+    backend = parsed.get_backend_name()
+    if backend not in {"sqlite", "postgresql"}:
+        raise BadInput(
+            f"database.url: {backend} is not supported",
+            where=Where(FILE_NAME),
+            hint="Use sqlite or postgresql+psycopg.",
+        )
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if not parsed.database or parsed.database == ":memory:":
+        raise BadInput("database.url: name a file", where=Where(FILE_NAME))
+    path = root / parsed.database
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unreachable(f"the database's folder cannot be made: {error}") from error
+    return parsed.set(database=str(path))
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    engine = create_engine(
+        url,
+        connect_args={
+            "timeout": _BUSY_SECONDS,
+            "isolation_level": None,  # the driver starts no transaction; `_begin` does
+            "check_same_thread": False,
+        },
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("newsletter_read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _revision(connection: Connection) -> str | None:
+    exists = connection.dialect.has_table(connection, "alembic_version")
+    if not exists:
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

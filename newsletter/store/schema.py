@@ -1,0 +1,387 @@
+"""Every table. The module that owns a table is named above it; only that one writes to it."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from newsletter.store.types import BigKey, Instant, Json
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# --- audience -----------------------------------------------------------------------------------
+
+subscribers = Table(
+    "subscribers",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    # `email` as it is written to; `email_key` is its form for comparison. Both are emptied by
+    # erasure (`email_key` becomes "forgotten:<id>").
+    Column("email", Text, nullable=False),
+    Column("email_key", Text, nullable=False, unique=True),
+    Column("first_name", Text, nullable=False, server_default=""),
+    Column("last_name", Text, nullable=False, server_default=""),
+    Column("fields", Json, nullable=False, server_default="{}"),
+    Column("topics", Json, nullable=False, server_default="[]"),
+    Column("frequency", Text, nullable=False, server_default="every"),
+    Column("state", String(16), nullable=False),
+    Column("state_reason", Text, nullable=False, server_default=""),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    CheckConstraint(
+        "state IN ('pending','active','unsubscribed','bounced','complained','forgotten')",
+        name="state",
+    ),
+    Index("ix_subscribers_state_id", "state", "id"),
+    sqlite_autoincrement=True,
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("subscriber_id", BigKey, ForeignKey("subscribers.id"), nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("how", String(32), nullable=False),  # form, confirmed, import, editor, withdrawn
+    Column("text", Text, nullable=False),  # the wording shown, or the source that was named
+    Column("details", Json, nullable=False, server_default="{}"),
+)
+
+subscriber_history = Table(
+    "subscriber_history",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("subscriber_id", BigKey, ForeignKey("subscribers.id"), nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),
+)
+
+suppressions = Table(
+    "suppressions",
+    metadata,
+    # HMAC of email_key under the workspace's key: outlives the erasure of the address.
+    Column("email_hash", String(64), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+segment_members = Table(
+    "segment_members",
+    metadata,
+    Column("segment", Text, primary_key=True),
+    Column("subscriber_id", BigKey, ForeignKey("subscribers.id"), primary_key=True),
+    Index("ix_segment_members_subscriber_id", "subscriber_id"),
+)
+
+# --- content ------------------------------------------------------------------------------------
+# An index over the files under content/, which are the truth; it can be rebuilt from them.
+
+content_items = Table(
+    "content_items",
+    metadata,
+    Column("number", BigKey, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("shingles", Integer, nullable=False),
+)
+
+content_shingles = Table(
+    "content_shingles",
+    metadata,
+    Column("hash", BigKey, primary_key=True),
+    Column("item", BigKey, ForeignKey("content_items.number"), primary_key=True),
+    Index("ix_content_shingles_item", "item"),
+)
+
+feeds = Table(
+    "feeds",
+    metadata,
+    Column("url", Text, primary_key=True),
+    Column("etag", Text, nullable=False, server_default=""),
+    Column("last_modified", Text, nullable=False, server_default=""),
+    Column("polled_at", Instant),
+    Column("error", Text, nullable=False, server_default=""),
+)
+
+feed_entries = Table(
+    "feed_entries",
+    metadata,
+    Column("url", Text, ForeignKey("feeds.url"), primary_key=True),
+    Column("entry", Text, primary_key=True),
+    Column("seen_at", Instant, nullable=False),
+)
+
+# --- scheduling ---------------------------------------------------------------------------------
+
+frozen_issues = Table(
+    "frozen_issues",
+    metadata,
+    Column("sha256", String(64), primary_key=True),  # of `compiled`
+    Column("issue", Text, nullable=False, index=True),
+    Column("compiled", LargeBinary, nullable=False),  # CompiledIssue.to_bytes()
+    Column("source_sha256", String(64), nullable=False),  # of the issue's folder when frozen
+    Column("created_at", Instant, nullable=False),
+)
+
+media = Table(
+    "media",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("extension", String(8), nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+links = Table(
+    "links",
+    metadata,
+    Column("link", String(16), primary_key=True),  # hex of the 8 bytes in the link's token
+    Column("issue", Text, nullable=False, index=True),
+    Column("position", Integer, nullable=False),
+    Column("url", Text, nullable=False),
+)
+
+sends = Table(
+    "sends",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("send", Text, nullable=False, unique=True),  # the public name: <issue>.<n>
+    Column("issue", Text, nullable=False),
+    Column("frozen", String(64), ForeignKey("frozen_issues.sha256"), nullable=False),
+    Column("segment", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("at", Instant, nullable=False),
+    Column("edition", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("finished_at", Instant),
+    # When the recipients' rows were made; a send without it has none yet.
+    Column("filled_at", Instant),
+    # Not before this time (back-off of the whole send after a 429, say).
+    Column("not_before", Instant),
+    CheckConstraint(
+        "state IN ('scheduled','sending','sent','paused','held','cancelled')", name="state"
+    ),
+    # An issue is scheduled once; a cancelled one can be scheduled again.
+    Index(
+        "uq_sends_issue_live",
+        "issue",
+        unique=True,
+        sqlite_where=text("state <> 'cancelled'"),
+        postgresql_where=text("state <> 'cancelled'"),
+    ),
+    Index("ix_sends_state_at", "state", "at"),
+    sqlite_autoincrement=True,
+)
+
+send_sources = Table(
+    "send_sources",
+    metadata,
+    Column("send_id", Integer, ForeignKey("sends.id"), primary_key=True),
+    Column("content", Text, primary_key=True),
+    Index("ix_send_sources_content", "content"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("issue", Text, primary_key=True),
+    Column("frozen", String(64), primary_key=True),
+    Column("approved_by", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+editions = Table(
+    "editions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("date", String(16), primary_key=True),  # local date and hour it belongs to
+    Column("send_at", Instant, nullable=False),
+    Column("issue", Text, nullable=False, server_default=""),
+    Column("drafted_sha256", String(64), nullable=False, server_default=""),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("send_id", Integer, ForeignKey("sends.id")),
+    Column("updated_at", Instant, nullable=False),
+)
+
+edition_items = Table(
+    "edition_items",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("date", String(16), primary_key=True),
+    Column("content", Text, primary_key=True),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", Instant, nullable=False),
+)
+
+# --- outbox: mail that is no issue (confirmations, notices to editors) ----------------------------
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("kind", String(16), nullable=False),  # confirmation, notice, webhook
+    Column("cause", Text, nullable=False, unique=True),  # once a cause
+    Column("to_email", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("html", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # pending, sending, accepted, in_doubt, failed
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("not_before", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Index("ix_outbox_state_not_before", "state", "not_before"),
+)
+
+# --- delivery: the ledger -----------------------------------------------------------------------
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("send_id", Integer, ForeignKey("sends.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),  # 1..n within the send; a batch is a range
+    Column("subscriber_id", BigKey, ForeignKey("subscribers.id"), nullable=False),
+    # A copy of what the message is made from, so that a repeat has the same bytes; emptied by
+    # erasure once the outcome is known.
+    Column("email", Text, nullable=False),
+    Column("first_name", Text, nullable=False, server_default=""),
+    Column("last_name", Text, nullable=False, server_default=""),
+    Column("fields", Json, nullable=False, server_default="{}"),
+    Column("variant", Text, nullable=False, server_default=""),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("attempt", Text),
+    Column("provider_message_id", Text),
+    Column("updated_at", Instant, nullable=False),
+    CheckConstraint(
+        "state IN ('pending','sending','accepted','delivered','bounced','complained',"
+        "'rejected','skipped','in_doubt')",
+        name="state",
+    ),
+    UniqueConstraint("send_id", "subscriber_id"),
+    Index("ix_deliveries_send_id_state", "send_id", "state"),
+    Index("ix_deliveries_subscriber_id", "subscriber_id"),
+    Index("ix_deliveries_provider_message_id", "provider_message_id"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("send_id", Integer, ForeignKey("sends.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("lo", Integer, nullable=False),  # positions lo..hi of the send's deliveries
+    Column("hi", Integer, nullable=False),
+    Column("state", String(16), nullable=False),  # open, leased, done
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("not_before", Instant),
+    Column("lease_holder", Text),
+    # Grows with every lease; each outcome's UPDATE checks it, so that a late worker writes nothing.
+    Column("lease_token", Integer, nullable=False, server_default="0"),
+    Column("lease_until", Instant),
+    Index("ix_batches_send_id_state", "send_id", "state"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Text, primary_key=True),  # the idempotency key: follows from send, batch and try
+    Column("send_id", Integer, ForeignKey("sends.id"), nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("positions", Json, nullable=False),
+    Column("body_sha256", String(64), nullable=False),
+    Column(
+        "state", String(16), nullable=False
+    ),  # started, answered, not_accepted, in_doubt, settled
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("started_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("settle_at", Instant),  # when an unknown outcome is looked into next
+    UniqueConstraint("send_id", "batch", "number"),
+    Index("ix_attempts_state_settle_at", "state", "settle_at"),
+)
+
+# --- events and tracking ------------------------------------------------------------------------
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("provider_event_id", Text, nullable=False),  # or a digest of the event where it has none
+    Column("type", String(16), nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("provider_message_id", Text, nullable=False, server_default=""),
+    Column("send_id", Integer),
+    Column("subscriber_id", BigKey),
+    Column("at", Instant, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("event", Json, nullable=False),
+    UniqueConstraint("provider", "provider_event_id"),
+    Index("ix_events_send_id_type", "send_id", "type"),
+    Index("ix_events_provider_message_id", "provider_message_id"),
+)
+
+clicks = Table(
+    "clicks",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("link", String(16), ForeignKey("links.link"), nullable=False, index=True),
+    Column("send_id", Integer),  # known where the click is individual
+    Column("subscriber_id", BigKey),  # only where tracking is individual
+    Column("machine", Boolean, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+opens = Table(
+    "opens",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("send_id", Integer, nullable=False, index=True),
+    Column("subscriber_id", BigKey, nullable=False),
+    Column("machine", Boolean, nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+unsubscribes = Table(
+    "unsubscribes",
+    metadata,
+    Column("send_id", Integer, primary_key=True),
+    Column("subscriber_id", BigKey, primary_key=True),
+    Column("at", Instant, nullable=False),
+)
