@@ -36,7 +36,7 @@ class SystemClock:
 
 
 def clock_from_environment() -> SystemClock:
-    """The process's clock, honouring `NEWSLETTER_NOW`. Raises `BadInput` when that cannot be read."""
+    """The process's clock, honouring `NEWSLETTER_NOW`. Raises `BadInput` if that is no time."""
     told = os.environ.get("NEWSLETTER_NOW")
     if not told:
         return SystemClock()

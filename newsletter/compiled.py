@@ -1,8 +1,8 @@
 """A compiled issue: literal text and merge slots, so that a recipient costs one substitution.
 
-What is frozen when an issue is scheduled is `CompiledIssue.to_bytes()`; its SHA-256 names it. A slot
-is escaped for the place where it stands, so no value can leave that place. Nothing here knows
-Markdown, MJML or the database.
+What is frozen when an issue is scheduled is `CompiledIssue.to_bytes()`; its SHA-256 names it. A
+slot is escaped for the place where it stands, so no value can leave that place. Nothing here
+knows Markdown, MJML or the database.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class CompiledMessage:
-    """One variant of an issue. `headers` are those with parts that differ between recipients too."""
+    """One variant of an issue. `headers` include those that differ between recipients."""
 
     slots: tuple[Slot, ...]
     subject: tuple[Part, ...]

@@ -101,7 +101,7 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
 class Section(BaseModel):
-    """A section refuses keys it does not know, so that a misspelt one is never silently a default."""
+    """A section refuses keys it does not know: a misspelt one is never silently a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -349,7 +349,7 @@ def _describe(error: ValidationError) -> str:
 
 
 def _refuse_unknown_environment(settings: Settings) -> None:
-    """A misspelt section in a variable's name is no validation error of pydantic's: find it here."""
+    """A misspelt section in a variable's name is no error of pydantic's: find it here."""
     secrets = [settings.security.secret_key]
     for provider in settings.providers:
         secrets += [provider.api_key, provider.webhook_secret]

@@ -1,9 +1,44 @@
-"""Commands of the room `workspace`."""
+"""Commands that make a workspace: `init`, and `demo` on one of its own."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+from rich import print as show
+
+from newsletter.cli.base import JsonOption, emit
 
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
+    app.command()(init)
+    app.command()(demo)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make it in.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new workspace: settings, folders for content, issues and templates."""
+    from newsletter.starter import create_workspace
+
+    made = create_workspace(folder)
+
+    def people() -> None:
+        show(f"A workspace is in [bold]{folder}[/bold]. Next:")
+        show("  1. fill in newsletter.toml: the site, the sender, a provider")
+        show("  2. newsletter content add SOURCE, then newsletter draft SLUG --auto")
+        show("  3. newsletter check SLUG, newsletter preview SLUG, newsletter schedule SLUG --at …")
+
+    emit({"workspace": str(made)}, as_json, people)
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End when it is done.")] = False,
+) -> None:
+    """Do the main job on the sample content, in a workspace of its own under var/."""
+    from newsletter.demo import run_demo
+
+    run_demo(Path.cwd() / "var" / "demo", once=once)

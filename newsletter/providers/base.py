@@ -1,4 +1,4 @@
-"""What every provider is to the rest: capabilities as data, and `prepare`, `send`, `find`, `events`.
+"""What a provider is to the rest: capabilities as data, and `prepare`, `send`, `find`, `events`.
 
 A provider translates; it keeps no state, never retries and knows nothing of the ledger. The one
 question that it must answer honestly is whether a request was accepted: an `Unknown` is settled by
@@ -46,8 +46,8 @@ class Attachment:
 class Message:
     """One whole message to one person. `sender` and `to` are (name, address); name may be empty.
 
-    `headers` are the contract's, `Date` and `Message-ID` among them; `metadata` goes with the message
-    through the provider and comes back in look-ups and events (`attempt`, `delivery`).
+    `headers` are the contract's, `Date` and `Message-ID` among them; `metadata` goes through the
+    provider with the message and comes back in look-ups and events (`attempt`, `delivery`).
     """
 
     to: tuple[str, str]
@@ -85,7 +85,7 @@ class Prepared:
         return hashlib.sha256(self.body).hexdigest()
 
 
-# --- what a request led to ------------------------------------------------------------------------
+# --- what a request led to ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +120,14 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Surely not accepted, and another try is useless until a person acts: credentials, a bad request."""
+    """Surely not accepted, and useless to repeat until a person acts: credentials, bad request."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may have been accepted: a time-out, a dropped connection, an answer that is not the API's."""
+    """It may have been accepted: a time-out, a dropped connection, an answer not the API's."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""Connections and transactions. A `Store` is opened once a process and handed to whoever needs it."""
+"""Connections and transactions. A `Store` is opened once a process and handed to its users."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _reachable() -> Iterator[None]:
     except OperationalError as error:
         raise Unreachable(
             f"the database does not answer: {error.orig}",
-            hint="Nothing was half written. See that it runs, is not locked and has room on its disk.",
+            hint="Nothing was half written. See that it runs, is not locked and has room on disk.",
         ) from error
     except DBAPIError as error:
         if error.connection_invalidated:
@@ -62,7 +62,7 @@ def _reachable() -> Iterator[None]:
 
 
 def open_store(url: str, root: Path) -> Store:
-    """Open the database at `url` (a SQLite path is relative to `root`) and bring its schema up to date.
+    """Open the database at `url` (SQLite: relative to `root`) and bring its schema up to date.
 
     Raises `Unreachable` when it cannot be opened, `BadInput` when the address is wrong.
     """

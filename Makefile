@@ -1,0 +1,56 @@
+# Everything happens inside this folder: the virtual environment in .venv, run-time files in var/.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+export PIP_CACHE_DIR := $(CURDIR)/var/cache/pip
+
+.PHONY: demo test test-fast check format docs bench lock clean
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the pinned dependencies (about half a minute the first time) …"
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.lock
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
+	@touch $@
+
+# The main job on the sample content; `make demo ONCE=1` ends when it is done instead of serving.
+demo: .venv/installed
+	@$(BIN)/newsletter demo $(if $(ONCE),--once)
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+
+test-fast: .venv/installed-dev
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not browser" $(TESTS)
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m docs.generate --check
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+docs: .venv/installed-dev
+	$(BIN)/python -m docs.generate
+
+bench: .venv/installed-dev
+	$(BIN)/python -m bench
+
+# Needs uv; the files hold hashes and no index address.
+lock:
+	uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
+	    --generate-hashes --no-header --no-annotate -o requirements.lock
+	uv pip compile pyproject.toml --group build --group dev -c requirements.lock --universal \
+	    --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-dev.lock
+
+clean:
+	rm -rf .venv var build dist
