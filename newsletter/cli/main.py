@@ -11,7 +11,7 @@ from newsletter import __version__
 from newsletter.cli import base
 from newsletter.errors import NewsletterError
 
-_ROOMS = (
+ROOMS = (
     "workspace",
     "content",
     "issues",
@@ -48,7 +48,7 @@ def main() -> None:
     if "--version" in sys.argv[1:]:
         print(f"newsletter {__version__}")  # noqa: T201
         raise SystemExit(0)
-    for room in _ROOMS:
+    for room in ROOMS:
         importlib.import_module(f"newsletter.cli.{room}").register(app)
     try:
         app()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import print as show
 
 from newsletter.cli.base import JsonOption, emit
 
@@ -26,13 +25,13 @@ def init(
 
     made = create_workspace(folder)
 
-    def people() -> None:
-        show(f"A workspace is in [bold]{folder}[/bold]. Next:")
-        show("  1. fill in newsletter.toml: the site, the sender, a provider")
-        show("  2. newsletter content add SOURCE, then newsletter draft SLUG --auto")
-        show("  3. newsletter check SLUG, newsletter preview SLUG, newsletter schedule SLUG --at …")
+    def show() -> None:
+        typer.echo(f"A workspace is in {folder}. Next:")
+        typer.echo("  1. fill in newsletter.toml: the site, the sender, a provider")
+        typer.echo("  2. newsletter content add SOURCE, then newsletter draft SLUG --auto")
+        typer.echo("  3. newsletter check SLUG, newsletter preview SLUG, newsletter schedule SLUG")
 
-    emit({"workspace": str(made)}, as_json, people)
+    emit({"workspace": str(made)}, as_json, show)
 
 
 def demo(
