@@ -38,8 +38,19 @@ SUBSCRIBERS = 100
 VISITOR = "ada.visitor@readers.example"
 _API_KEY = "local-key"
 _WAIT_SECONDS = 60.0
-_FIRST_NAMES = "Amara Bea Chloé Dana Elif Freya Grace Hana Inès Jonas".split()
-_LAST_NAMES = "Adeyemi Brontë Costa Dubois Evans Fischer García Hughes Ito Jensen".split()
+_FIRST_NAMES = ("Amara", "Bea", "Chloé", "Dana", "Elif", "Freya", "Grace", "Hana", "Inès", "Jon")
+_LAST_NAMES = ("Adeyemi", "Brontë", "Costa", "Dubois", "Evans", "García", "Hughes", "Ito", "Jain", "Ko")
+    "Adeyemi",
+    "Brontë",
+    "Costa",
+    "Dubois",
+    "Evans",
+    "Fischer",
+    "García",
+    "Hughes",
+    "Ito",
+    "Jensen",
+]
 
 _T = TypeVar("_T")
 
