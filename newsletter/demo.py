@@ -39,18 +39,7 @@ VISITOR = "ada.visitor@readers.example"
 _API_KEY = "local-key"
 _WAIT_SECONDS = 60.0
 _FIRST_NAMES = ("Amara", "Bea", "Chloé", "Dana", "Elif", "Freya", "Grace", "Hana", "Inès", "Jon")
-_LAST_NAMES = ("Adeyemi", "Brontë", "Costa", "Dubois", "Evans", "García", "Hughes", "Ito", "Jain", "Ko")
-    "Adeyemi",
-    "Brontë",
-    "Costa",
-    "Dubois",
-    "Evans",
-    "Fischer",
-    "García",
-    "Hughes",
-    "Ito",
-    "Jensen",
-]
+_LAST_NAMES = ("Adeyemi", "Brontë", "Costa", "Evans", "García", "Hall", "Ito", "Jain", "Ko", "Li")
 
 _T = TypeVar("_T")
 
