@@ -182,8 +182,10 @@ sends = Table(
     Column("finished_at", Instant),
     # When the recipients' rows were made; a send without it has none yet.
     Column("filled_at", Instant),
-    # Not before this time (back-off of the whole send after a 429, say).
+    # Not before this time: the provider asked for a pause.
     Column("not_before", Instant),
+    # When a person last let a paused or held send go on: its lateness counts from here.
+    Column("released_at", Instant),
     CheckConstraint(
         "state IN ('scheduled','sending','sent','paused','held','cancelled')", name="state"
     ),
@@ -287,6 +289,7 @@ deliveries = Table(
     Column("attempt", Text),
     Column("provider_message_id", Text),
     Column("updated_at", Instant, nullable=False),
+    Column("event_at", Instant),  # of the provider's event that gave the state
     CheckConstraint(
         "state IN ('pending','sending','accepted','delivered','bounced','complained',"
         "'rejected','skipped','in_doubt')",
@@ -306,10 +309,12 @@ batches = Table(
     Column("lo", Integer, nullable=False),  # positions lo..hi of the send's deliveries
     Column("hi", Integer, nullable=False),
     Column("state", String(16), nullable=False),  # open, leased, done
-    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("tries", Integer, nullable=False, server_default="0"),  # attempts made
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row
+    Column("failing_since", Instant),
     Column("not_before", Instant),
     Column("lease_holder", Text),
-    # Grows with every lease; each outcome's UPDATE checks it, so that a late worker writes nothing.
+    # Grows with every lease: who lost the lease makes no attempt and gives nothing back.
     Column("lease_token", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
     Index("ix_batches_send_id_state", "send_id", "state"),
@@ -323,15 +328,18 @@ attempts = Table(
     Column("batch", Integer, nullable=False),
     Column("number", Integer, nullable=False),
     Column("provider", Text, nullable=False),
-    Column("positions", Json, nullable=False),
+    Column("positions", Json, nullable=False),  # ranges: [[lo, hi], …]
+    Column("not_accepted", Json),  # ranges of those surely not accepted, once that is known
     Column("body_sha256", String(64), nullable=False),
-    Column(
-        "state", String(16), nullable=False
-    ),  # started, answered, not_accepted, in_doubt, settled
+    # started, answered, not_accepted, in_doubt, settled
+    Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("started_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    Column("settle_at", Instant),  # when an unknown outcome is looked into next
+    Column("doubt_at", Instant),  # since when its outcome is unknown
+    Column("asked", Integer, nullable=False, server_default="0"),  # times it was looked into
+    Column("settle_at", Instant),  # when it is looked into next; NULL: a person must decide
+    Column("settle_until", Instant),  # no longer than this
     UniqueConstraint("send_id", "batch", "number"),
     Index("ix_attempts_state_settle_at", "state", "settle_at"),
 )

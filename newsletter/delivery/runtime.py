@@ -1,0 +1,100 @@
+"""What the engine is given: database, clock, chance, providers, patience and a way to be stopped.
+
+Everything outside comes in here, so that a test can replace any of it and a seed repeats a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from newsletter.clock import Clock
+from newsletter.providers.base import Provider
+from newsletter.store import Store
+from newsletter.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How patient the engine is. A failure waits `first_wait`, doubled each time, with jitter."""
+
+    first_wait: timedelta = timedelta(seconds=1)
+    longest_wait: timedelta = timedelta(minutes=5)
+    # A batch without progress for this long holds its send for a person.
+    hold_after: timedelta = timedelta(minutes=30)
+    # How long beyond the provider's lag a doubt is looked into before a person is asked.
+    settle_for: timedelta = timedelta(minutes=30)
+    # This many failures of one batch in a row are worth a notice to the editors.
+    notice_after: int = 5
+    # How often an idle engine looks for work that another process has made.
+    poll: timedelta = timedelta(seconds=1)
+
+    def wait(self, failures: int, rng: random.Random) -> timedelta:
+        """The pause after the n-th failure in a row: between half and all of the doubled wait."""
+        full = min(self.first_wait * 2 ** min(max(failures, 1) - 1, 20), self.longest_wait)
+        return full * rng.uniform(0.5, 1.0)
+
+
+@dataclass
+class DeliveryRuntime:
+    """One engine's surroundings. `open_provider` takes the name of a `[[providers]]` entry.
+
+    `gone` tells of a lease's holder whether it has surely ended, so that its batches need not wait
+    for their lease to run out. Setting `stop` ends `run_due` in order.
+    """
+
+    workspace: Workspace
+    store: Store
+    clock: Clock
+    open_provider: Callable[[str], Provider]
+    rng: random.Random = field(default_factory=random.Random)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    holder: str = field(default_factory=lambda: new_holder())
+    gone: Callable[[str], bool] = field(default=lambda holder: has_ended(holder))
+    policy: Policy = field(default_factory=Policy)
+    # Called after every batch with the send's public name.
+    progress: Callable[[str], None] = field(default=lambda _send: None)
+
+
+def new_holder() -> str:
+    """A name for this process that no other has, and that tells on this machine if it still runs.
+
+    `<machine>/<pid>/<start>/<random>`; machine is boot and process namespace, empty where the
+    system does not tell them.
+    """
+    pid = os.getpid()
+    return f"{_machine()}/{pid}/{_started(pid)}/{uuid.uuid4().hex[:12]}"
+
+
+def has_ended(holder: str) -> bool:
+    """Whether the process of that name ran on this machine and is no more; false when unsure."""
+    machine, pid, started, _ = holder.split("/")
+    if not machine or machine != _machine() or not started:
+        return False
+    return _started(int(pid)) != started
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        return ""
+    return f"{socket.gethostname()}-{boot}-{namespace}"
+
+
+def _started(pid: int) -> str:
+    """The process's start in clock ticks since boot (proc(5), stat field 22); empty if none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    state, *fields = stat.rpartition(")")[2].split()
+    return "" if state in {"Z", "X"} else fields[18]
