@@ -47,6 +47,8 @@ subscribers = Table(
     Column("frequency", Text, nullable=False, server_default="every"),
     Column("state", String(16), nullable=False),
     Column("state_reason", Text, nullable=False, server_default=""),
+    # Why nobody may write to them whatever their state; '' unless an editor or provider said so.
+    Column("suppressed", Text, nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     CheckConstraint(
@@ -83,6 +85,9 @@ suppressions = Table(
     metadata,
     # HMAC of email_key under the workspace's key: outlives the erasure of the address.
     Column("email_hash", String(64), primary_key=True),
+    # editor, bounced, complained, unsubscribed or forgotten; the last two end by the person's own
+    # sign-up, the others do not.
+    Column("kind", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", Instant, nullable=False),
 )

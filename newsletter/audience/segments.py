@@ -1,0 +1,64 @@
+"""Segments: named parts of the audience, and the one query for who may be written to."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from newsletter.errors import BadInput
+from newsletter.store.schema import segment_members, subscribers
+
+ALL = "all"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def segment_select(segment: str) -> Select[tuple[int]]:
+    """The ids of everybody in `segment` who may be written to now: active and not suppressed."""
+    eligible = select(subscribers.c.id).where(
+        subscribers.c.state == "active", subscribers.c.suppressed == ""
+    )
+    if segment == ALL:
+        return eligible
+    members = select(segment_members.c.subscriber_id).where(segment_members.c.segment == segment)
+    return eligible.where(subscribers.c.id.in_(members))
+
+
+def segment_size(connection: Connection, segment: str) -> int:
+    """How many would be written to now."""
+    return (
+        connection.scalar(select(func.count()).select_from(segment_select(segment).subquery())) or 0
+    )
+
+
+def segment_exists(connection: Connection, segment: str) -> bool:
+    """Whether the name means anything: `all`, or a segment that somebody was put in."""
+    if segment == ALL:
+        return True
+    return (
+        connection.scalar(
+            select(segment_members.c.segment).where(segment_members.c.segment == segment).limit(1)
+        )
+        is not None
+    )
+
+
+def segments(connection: Connection) -> list[dict[str, Any]]:
+    """`[{name, size}]`, `all` first, then by name; `size` counts who may be written to now."""
+    names = connection.scalars(
+        select(segment_members.c.segment).distinct().order_by(segment_members.c.segment)
+    ).all()
+    return [{"name": name, "size": segment_size(connection, name)} for name in [ALL, *names]]
+
+
+def check_segment_name(name: str) -> str:
+    """`name` if people can be put in a segment of that name. Raises `BadInput`."""
+    if name == ALL:
+        raise BadInput("the segment `all` is everybody active: nobody is put in it by hand")
+    if not _NAME.fullmatch(name):
+        raise BadInput(
+            f"{name!r} is no name for a segment",
+            hint="Use small letters, digits, - and _, at most 64, starting with a letter or digit.",
+        )
+    return name
