@@ -17,8 +17,8 @@ from newsletter.errors import BadInput, Where
 
 _FENCE = re.compile(r" {0,3}(:{3,})(.*)")
 _OPENING = re.compile(r"([A-Za-z][\w-]*)\s*(\{.*\})?")
-# A code fence may stand in a quotation or a list.
-_CODE = re.compile(r"(?:[ \t]|>|[-+*][ \t]|\d{1,9}[.)][ \t])*(`{3,}|~{3,})(.*)")
+# A code fence may stand in a quotation or a list, and ends with it at the latest.
+_CODE = re.compile(r"((?:[ \t]|>|[-+*][ \t]|\d{1,9}[.)][ \t])*)(`{3,}|~{3,})(.*)")
 
 
 @dataclass
@@ -40,11 +40,20 @@ class _Open:
 
 @dataclass
 class _Code:
-    """An open code fence, and the first line in it that looks like a block's."""
+    """An open code fence, and whether a line in it looks like a block's."""
 
     marker: str
     line: int
-    swallowed: int = 0
+    prefix: str
+    swallowed: bool = False
+
+    def reaches(self, line: str) -> bool:
+        """Whether a later line is still within the quotation or list that the code stands in."""
+        if ">" in self.prefix:
+            return line.lstrip().startswith(">")
+        if self.prefix.strip() and line.strip():
+            return len(line) - len(line.lstrip()) >= len(self.prefix)
+        return True
 
 
 def parse_blocks(lines: list[str], first_line: int, file: str) -> tuple[Block, ...]:
@@ -79,14 +88,14 @@ class _Parser:
 
     def _in_code(self, line: str, number: int, *, is_fence: bool) -> bool:
         """Whether the line is code or a fence of code; keeps track of which is open."""
+        if self.code and not self.code.reaches(line):
+            self.code = None
         if self.code is None:
             opening = _CODE.fullmatch(line)
-            if opening and not (opening[1][0] == "`" and "`" in opening[2]):
-                self.code = _Code(opening[1], number)
-                return True
-            return False
-        if is_fence and not self.code.swallowed:
-            self.code.swallowed = number
+            if opening and not (opening[2][0] == "`" and "`" in opening[3]):
+                self.code = _Code(opening[2], number, opening[1])
+            return self.code is not None
+        self.code.swallowed |= is_fence
         bare = line.strip("> \t")
         if len(bare) >= len(self.code.marker) and not bare.strip(self.code.marker[0]):
             self.code = None
