@@ -125,9 +125,7 @@ def _refuse_dangerous(source: str, file: str) -> None:
 
 def compose(values: dict[str, Any]) -> str:
     """Front matter with its fences, keys in the order given, empty values left out."""
-    document = CommentedMap(
-        {key: value for key, value in values.items() if value not in ("", None)}
-    )
+    document = CommentedMap({key: value for key, value in values.items() if value or value == 0})
     yaml = YAML(typ="rt")
     yaml.width = 10_000  # a title stays on its line
     yaml.allow_unicode = True

@@ -39,7 +39,7 @@ _ID = re.compile(r"(articles|tips)/([^/\\\x00]{1,200})")
 
 
 def load_items(workspace: Workspace) -> list[ContentItem]:
-    """All articles and tips, by id. Raises `BadInput` naming the file and line of the first fault."""
+    """All articles and tips, by id. Raises `BadInput` with file and line of the first fault."""
     return [read_item(workspace, path) for path in item_paths(workspace)]
 
 

@@ -1,4 +1,4 @@
-"""What the content room hands to others: articles, tips, excerpts. It knows no file and no table."""
+"""What content hands to the other stages: articles, tips, excerpts. It knows no file or table."""
 
 from __future__ import annotations
 
