@@ -5,6 +5,8 @@ travels.
 """
 
 from newsletter.audience.addresses import Address, BadAddress, normalise_address
+from newsletter.audience.people import add, find, show
+from newsletter.audience.privacy import erase, forget, personal_data
 from newsletter.audience.segments import (
     check_segment_name,
     segment_exists,
@@ -34,18 +36,24 @@ __all__ = [
     "Address",
     "BadAddress",
     "Signup",
+    "add",
     "check_segment_name",
     "confirm",
+    "erase",
+    "find",
+    "forget",
     "is_suppressed",
     "mark_bounced",
     "mark_complained",
     "mark_suppressed",
     "normalise_address",
+    "personal_data",
     "record_consent",
     "segment_exists",
     "segment_select",
     "segment_size",
     "segments",
+    "show",
     "subscribe",
     "suppress",
     "unsubscribe",

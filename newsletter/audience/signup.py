@@ -187,7 +187,7 @@ def _last_wording(connection: Connection, subscriber_id: int) -> str:
 def _insert_pending(
     connection: Connection, address: Address, name: str, topics: list[str], now: datetime
 ) -> int | None:
-    subscriber_id = connection.scalar(
+    subscriber_id: int | None = connection.scalar(
         insert_into(connection, subscribers)
         .values(
             email=address.email,

@@ -16,8 +16,8 @@ from newsletter.audience.transitions import move, write_history
 from newsletter.store.schema import subscribers, suppressions
 
 BLOCKED_STATES = frozenset({"unsubscribed", "bounced", "complained"})
-# These end when the person signs up anew and confirms; the others only an editor could end.
-ENDED_BY_SIGN_UP = frozenset({"unsubscribed", "forgotten"})
+# An erased person may sign up anew; the other kinds stand against that too.
+ENDED_BY_SIGN_UP = frozenset({"forgotten"})
 
 
 def suppress(connection: Connection, key: bytes, email: str, *, reason: str, now: datetime) -> None:
@@ -26,7 +26,7 @@ def suppress(connection: Connection, key: bytes, email: str, *, reason: str, now
     `key` is the workspace's.
     """
     address = normalise_address(email)
-    keep_hash(connection, address_hash(key, address.key), "editor", reason, now)
+    keep_hash(connection, address_hash(key, address.key), "suppressed", reason, now)
     subscriber_id = connection.scalar(
         select(subscribers.c.id).where(subscribers.c.email_key == address.key)
     )

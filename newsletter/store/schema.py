@@ -1,4 +1,7 @@
-"""Every table. The module that owns a table is named above it; only that one writes to it."""
+"""Every table. The module that owns a table is named above it; only that one writes to it.
+
+One exception: the erasure of a person empties the copies of their data wherever they are.
+"""
 
 from __future__ import annotations
 
@@ -85,8 +88,8 @@ suppressions = Table(
     metadata,
     # HMAC of email_key under the workspace's key: outlives the erasure of the address.
     Column("email_hash", String(64), primary_key=True),
-    # editor, bounced, complained, unsubscribed or forgotten; the last two end by the person's own
-    # sign-up, the others do not.
+    # suppressed (by editors or a provider), bounced, complained or forgotten: an erased person may
+    # sign up anew, the others may not.
     Column("kind", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", Instant, nullable=False),
