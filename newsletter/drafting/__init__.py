@@ -1,6 +1,8 @@
 """Drafting: an issue's file, its blocks and merge fields, and new issues made from content."""
 
 from newsletter.drafting.blocks import BLOCKS, Attribute, BlockType
+from newsletter.drafting.choose import Chosen, choose_content, used_content
+from newsletter.drafting.draft import Drafted, draft_issue
 from newsletter.drafting.files import (
     check_slug,
     create_issue,
@@ -20,10 +22,14 @@ __all__ = [
     "Attribute",
     "Block",
     "BlockType",
+    "Chosen",
+    "Drafted",
     "Issue",
     "MergeField",
     "check_slug",
+    "choose_content",
     "create_issue",
+    "draft_issue",
     "issue_digest",
     "issue_path",
     "list_issues",
@@ -34,6 +40,7 @@ __all__ = [
     "parse_merge",
     "read_issue",
     "source_lines",
+    "used_content",
     "walk",
     "write_issue",
 ]

@@ -7,8 +7,9 @@ import os
 import re
 from pathlib import Path
 
+from newsletter.content import load_item
 from newsletter.drafting.issue import Issue
-from newsletter.drafting.parse import parse_issue
+from newsletter.drafting.parse import parse_issue, walk
 from newsletter.drafting.suggest import shorten
 from newsletter.errors import BadInput, Conflict, NotFound, Where
 from newsletter.workspace import Workspace
@@ -38,8 +39,6 @@ def load_issue(workspace: Workspace, slug: str) -> Issue:
 
     Raises `NotFound` if there is none, `BadInput` with file and line for what is wrong in it.
     """
-    from newsletter.content import load_item
-
     issue = read_issue(workspace, slug)
     for block_source, line in source_lines(issue).items():
         load_item(workspace, block_source, where=Where(issue.file, line))
@@ -91,8 +90,6 @@ def list_issues(workspace: Workspace) -> list[str]:
 
 def source_lines(issue: Issue) -> dict[str, int]:
     """The content that the issue uses, each with the line of its first block."""
-    from newsletter.drafting.parse import walk
-
     lines: dict[str, int] = {}
     for block in walk(issue.blocks):
         if source := block.attributes.get("from"):

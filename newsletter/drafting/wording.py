@@ -1,0 +1,98 @@
+"""The fixed words of a new draft in English, German and French, and how text is put into one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    greeting: str
+    intro: str  # {titles}
+    and_tips: Mapping[bool, str]  # by whether there are several; {count}
+    tips: str
+    updates: str
+    button: str
+    preheader: str  # {titles}
+
+
+_ENGLISH = Wording(
+    greeting='Hello {{ subscriber.first_name | default("there") }},',
+    intro="in this issue: {titles}",
+    and_tips={False: "a tip", True: "{count} tips"},
+    tips="Tips to try",
+    updates="More of this, as soon as it is out:",
+    button="Get updated",
+    preheader="Also: {titles}",
+)
+
+_WORDINGS = {
+    "en": _ENGLISH,
+    "de": Wording(
+        greeting='Hallo {{ subscriber.first_name | default("und willkommen") }},',
+        intro="in dieser Ausgabe: {titles}",
+        and_tips={False: "ein Tipp", True: "{count} Tipps"},
+        tips="Tipps zum Ausprobieren",
+        updates="Mehr davon, sobald es erscheint:",
+        button="Auf dem Laufenden bleiben",
+        preheader="Außerdem: {titles}",
+    ),
+    "fr": Wording(
+        greeting='Bonjour {{ subscriber.first_name | default("et bienvenue") }},',
+        intro="dans ce numéro : {titles}",
+        and_tips={False: "un conseil", True: "{count} conseils"},
+        tips="Conseils à essayer",
+        updates="La suite, dès sa parution :",
+        button="Rester au courant",
+        preheader="Et aussi : {titles}",
+    ),
+}
+
+_JINJA = re.compile(r"\{(?=[{%#])")
+_FENCE = re.compile(r"^( {0,3})(?=:::)", re.MULTILINE)
+_SPECIAL = re.compile(r"([\\`*_\[\]<>~|])")
+_REFERENCE = re.compile(r"&(?=#?\w+;)")
+
+
+def wording(language: str) -> Wording:
+    """The words for a language such as `de` or `de-AT`; English where there are none."""
+    return _WORDINGS.get(language.split("-")[0].lower(), _ENGLISH)
+
+
+def as_markdown(text: str) -> str:
+    """Plain text as Markdown that shows just that text, on one line."""
+    line = _REFERENCE.sub("&amp;", " ".join(text.split()))
+    return defused(_SPECIAL.sub(r"\\\1", line))
+
+
+def defused(markdown: str) -> str:
+    """Markdown from elsewhere, which reads the same but opens no merge field and no block."""
+    return _FENCE.sub(r"\1\\", _JINJA.sub("&#123;", markdown))
+
+
+def as_value(text: str) -> str:
+    """Plain text for a subject or an attribute, where entities would be shown as they are."""
+    return _JINJA.sub("{ ", " ".join(text.split()))
+
+
+def quoted(text: str) -> str:
+    """An attribute's value in quotes."""
+    escaped = as_value(text).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def yaml_line(key: str, text: str) -> str:
+    """A line of front matter: JSON's strings are YAML's."""
+    return f"{key}: {json.dumps(text, ensure_ascii=False)}"
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters, cut between words."""
+    line = " ".join(text.split())
+    if len(line) <= width:
+        return line
+    cut = line[: width - 1]
+    return (cut.rsplit(" ", 1)[0] if " " in cut else cut).rstrip(" ,;:–-") + "…"
