@@ -347,7 +347,6 @@ attempts = Table(
     Column("doubt_at", Instant),  # since when its outcome is unknown
     Column("asked", Integer, nullable=False, server_default="0"),  # times it was looked into
     Column("settle_at", Instant),  # when it is looked into next; NULL: a person must decide
-    Column("settle_until", Instant),  # no longer than this
     UniqueConstraint("send_id", "batch", "number"),
     Index("ix_attempts_state_settle_at", "state", "settle_at"),
 )
@@ -365,6 +364,8 @@ events = Table(
     Column("provider_message_id", Text, nullable=False, server_default=""),
     Column("send_id", Integer),
     Column("subscriber_id", BigKey),
+    Column("machine", Boolean, nullable=False),  # an open or click that no person made
+    Column("url", Text, nullable=False),  # of a click
     Column("at", Instant, nullable=False),
     Column("received_at", Instant, nullable=False),
     Column("event", Json, nullable=False),

@@ -1,0 +1,190 @@
+"""Sign-up with double opt-in: the form, the mail it causes, and the confirmation.
+
+The answer is the same, and takes as long, whether or not the address is known. The mail repeats
+nothing that the visitor typed, so that nobody can make the site write words of theirs to a stranger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from newsletter import audience, outbox, rendering
+from newsletter.errors import BadInput
+from newsletter.tokens import read_timed_token, timed_token
+from newsletter.web.archive import published
+from newsletter.web.context import Site, site
+from newsletter.web.forms import Form, read_form
+from newsletter.web.limits import visitor
+from newsletter.web.security import refuse_other_sites
+
+CONFIRM_AGE = timedelta(days=7)
+PREFERENCES_AGE = timedelta(days=1)
+_ANSWER_SECONDS = 0.2  # longer than noting a sign-up takes, so that its length tells nothing
+_LATEST = 3
+
+
+def consent_wording(name: str) -> str:
+    """What a visitor agrees to; the consent record keeps these words."""
+    return (
+        f"Yes, please send me {name or 'this newsletter'} by email."
+        " I can unsubscribe at any time with one click."
+    )
+
+
+async def show(request: Request) -> Response:
+    """`GET /`: the sign-up page."""
+    values = {"email": "", "first_name": "", "topics": [], "consent": False}
+    return await run_in_threadpool(_form_page, site(request), values, {}, 200)
+
+
+async def subscribe(request: Request) -> Response:
+    """`POST /subscribe`."""
+    here = site(request)
+    loop = asyncio.get_running_loop()
+    answer_at = loop.time() + _ANSWER_SECONDS
+    refuse_other_sites(request, here.base_url)
+    form = await read_form(request)
+    address = visitor(request.client.host if request.client else "")
+    if not here.signups.allow(address, here.now()):
+        return here.pages.notice(
+            "Please wait a little",
+            "There were many sign-ups from your network just now. Try again in ten minutes.",
+            status=429,
+            headers={"Retry-After": str(int(here.signups.span.total_seconds()))},
+        )
+    values = _values(form)
+    errors = _errors(values)
+    if not errors and not form.text("website"):
+        errors = await run_in_threadpool(_note, here, values)
+    await asyncio.sleep(answer_at - loop.time())
+    if errors:
+        return await run_in_threadpool(_form_page, here, values, errors, 400)
+    return here.pages.notice(
+        "Please check your inbox",
+        "If that address can be subscribed, an email from us is on its way. Press the button in"
+        " it, and you are on the list.",
+        "Nothing there after a few minutes? Look among the spam, or try again later.",
+        links=(("/archive", "Read past issues meanwhile"),),
+        background=BackgroundTask(here.flush),
+    )
+
+
+async def confirm(request: Request) -> Response:
+    """`GET` and `POST /confirm/{token}`: only the `POST` changes anything, and twice is as once."""
+    here = site(request)
+    data = read_timed_token(
+        here.key, "confirm", request.path_params["token"], here.now(), CONFIRM_AGE
+    )
+    if request.method != "POST":
+        return here.pages.page("confirm.html.j2")
+    await read_form(request)
+    return await run_in_threadpool(_confirm, here, int(data))
+
+
+def _confirm(here: Site, subscriber: int) -> Response:
+    now = here.now()
+    with here.store.begin() as connection:
+        subscribed = audience.confirm(connection, subscriber, now)
+    if not subscribed:
+        return here.pages.notice(
+            "This link was used before",
+            "It belongs to a subscription that has ended since. To come back, subscribe anew.",
+            status=410,
+            links=(("/", "Subscribe"),),
+        )
+    token = timed_token(here.key, "preferences", subscriber, now)
+    return here.pages.notice(
+        "Welcome, you are in",
+        f"Your subscription to {here.settings.site.name} is confirmed. The next issue is yours.",
+        links=(("/archive", "Read past issues"), (f"/preferences/{token}", "Your preferences")),
+    )
+
+
+def _values(form: Form) -> dict[str, Any]:
+    return {
+        "email": form.text("email", 600),
+        "first_name": form.text("first_name", 100),
+        "topics": form.all("topics", 100)[:50],
+        "consent": bool(form.text("consent")),
+    }
+
+
+def _errors(values: dict[str, Any]) -> dict[str, str]:
+    errors = {}
+    try:
+        audience.normalise_address(values["email"])
+    except BadInput:
+        errors["email"] = "This does not look like an email address. Please check it."
+    if not values["consent"]:
+        errors["consent"] = "Please tick the box: without your consent we may not write to you."
+    return errors
+
+
+def _note(here: Site, values: dict[str, Any]) -> dict[str, str]:
+    """Note the sign-up and queue its mail, in one transaction."""
+    now = here.now()
+    name = here.settings.site.name
+    offered = here.topics.offered()
+    with here.store.begin() as connection:
+        signup = audience.subscribe(
+            connection,
+            here.key,
+            now,
+            email=values["email"],
+            first_name=values["first_name"],
+            topics=[topic for topic in values["topics"] if topic in offered],
+            consent_text=consent_wording(name),
+            details={"page": "/"},
+        )
+        if signup.confirm and signup.subscriber_id is not None:
+            subject, html, text = _confirmation(here, signup.subscriber_id)
+            outbox.enqueue(
+                connection,
+                kind="confirmation",
+                # The audience decides how often; a window per minute only rules out a repeat.
+                cause=f"confirm:{signup.subscriber_id}:{int(now.timestamp() // 60)}",
+                to=signup.email,
+                subject=subject,
+                html=html,
+                text=text,
+                now=now,
+            )
+    return {}
+
+
+def _confirmation(here: Site, subscriber: int) -> tuple[str, str, str]:
+    """Subject, HTML and text of the mail: the site's words and a link, nothing of the visitor's."""
+    name = here.settings.site.name or "our newsletter"
+    link = f"{here.base_url}/confirm/{timed_token(here.key, 'confirm', subscriber, here.now())}"
+    subject = f"Please confirm your subscription to {name}"
+    body = (
+        f"Somebody, we hope it was you, asked us to send **{name}** to this address.\n\n"
+        f"Is that right? Then open this page and press the button:\n\n"
+        f"[Confirm my subscription]({link})\n\n"
+        "The link works for seven days. If it was not you, do nothing: we will not write again.\n"
+    )
+    html, text = rendering.render_notice(here.workspace, subject, body)
+    return subject, html, text
+
+
+def _form_page(
+    here: Site, values: dict[str, Any], errors: dict[str, str], status: int
+) -> Response:
+    with here.store.read() as connection:
+        latest = published(connection, limit=_LATEST)
+    return here.pages.page(
+        "signup.html.j2",
+        status=status,
+        values=values,
+        errors=errors,
+        topics=here.topics.offered(),
+        consent=consent_wording(here.settings.site.name),
+        issues=latest,
+    )
