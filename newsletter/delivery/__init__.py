@@ -3,3 +3,31 @@
 A send has one delivery row a recipient and works in leased batches; every request is an attempt
 that was committed before it left. This package knows providers by their interface only.
 """
+
+from newsletter.delivery.control import cancel, pause, resolve, resume
+from newsletter.delivery.engine import RunReport, run_due
+from newsletter.delivery.naming import find_send
+from newsletter.delivery.proof import Matched, apply_event
+from newsletter.delivery.runtime import DeliveryRuntime, Policy, open_runtime
+from newsletter.delivery.status import counts, export_rows, list_status, status
+from newsletter.delivery.verifying import verify
+
+__all__ = [
+    "DeliveryRuntime",
+    "Matched",
+    "Policy",
+    "RunReport",
+    "apply_event",
+    "cancel",
+    "counts",
+    "export_rows",
+    "find_send",
+    "list_status",
+    "open_runtime",
+    "pause",
+    "resolve",
+    "resume",
+    "run_due",
+    "status",
+    "verify",
+]

@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from newsletter.clock import Clock
+from newsletter.providers import open_provider, provider_named
 from newsletter.providers.base import Provider
 from newsletter.store import Store
 from newsletter.workspace import Workspace
@@ -38,7 +39,8 @@ class Policy:
 
     def wait(self, failures: int, rng: random.Random) -> timedelta:
         """The pause after the n-th failure in a row: between half and all of the doubled wait."""
-        full = min(self.first_wait * 2 ** min(max(failures, 1) - 1, 20), self.longest_wait)
+        doublings = min(max(failures, 1) - 1, 20)
+        full: timedelta = min(self.first_wait * (1 << doublings), self.longest_wait)
         return full * rng.uniform(0.5, 1.0)
 
 
@@ -63,6 +65,15 @@ class DeliveryRuntime:
     progress: Callable[[str], None] = field(default=lambda _send: None)
 
 
+def open_runtime(workspace: Workspace, store: Store, clock: Clock) -> DeliveryRuntime:
+    """The surroundings of a real engine: providers by the workspace's settings."""
+
+    def open_named(name: str) -> Provider:
+        return open_provider(workspace, provider_named(workspace, name), clock)
+
+    return DeliveryRuntime(workspace, store, clock, open_named)
+
+
 def new_holder() -> str:
     """A name for this process that no other has, and that tells on this machine if it still runs.
 
@@ -84,7 +95,7 @@ def has_ended(holder: str) -> bool:
 def _machine() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        namespace = os.readlink("/proc/self/ns/pid").removeprefix("pid:")
     except OSError:
         return ""
     return f"{socket.gethostname()}-{boot}-{namespace}"

@@ -232,8 +232,12 @@ editions = Table(
     Column("name", Text, primary_key=True),
     Column("date", String(16), primary_key=True),  # local date and hour it belongs to
     Column("send_at", Instant, nullable=False),
+    # The issue's name, from just before its file is written; '' until then.
     Column("issue", Text, nullable=False, server_default=""),
-    Column("drafted_sha256", String(64), nullable=False, server_default=""),
+    # Of the issue's folder when it was last looked at; '' while it has no draft.
+    Column("source_sha256", String(64), nullable=False, server_default=""),
+    # False where an issue of that name was there already: then only an approval sends it.
+    Column("drafted_here", Boolean, nullable=False, server_default=text("false")),
     Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("send_id", Integer, ForeignKey("sends.id")),
@@ -272,6 +276,12 @@ outbox = Table(
     Column("reason", Text, nullable=False, server_default=""),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("not_before", Instant, nullable=False),
+    # The request under way or in doubt: a repeat of it goes to the same provider, under the same
+    # key and with the same bytes, or is none.
+    Column("attempt", Text, nullable=False, server_default=""),
+    Column("provider", Text, nullable=False, server_default=""),
+    Column("body_sha256", String(64), nullable=False, server_default=""),
+    Column("attempted_at", Instant),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Index("ix_outbox_state_not_before", "state", "not_before"),

@@ -1,0 +1,312 @@
+"""Attempts: one request each, committed before it leaves, with what it led to for each recipient.
+
+An attempt's id is its idempotency key and follows from the send, the batch and the try alone. Rows
+move only while they belong to the attempt that speaks of them, so that a late answer and whoever
+settles a doubt cannot contradict each other: the first to move the attempt decides.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Update,
+    and_,
+    bindparam,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from newsletter.delivery.bulk import from_ranges, run_many, to_ranges
+from newsletter.delivery.transitions import (
+    ATTEMPT,
+    FINAL,
+    LEFT,
+    delivery_move,
+    in_states,
+    move_attempt,
+)
+from newsletter.providers.base import Accepted, Deferred, Rejected
+from newsletter.store.schema import attempts, deliveries, subscribers
+from newsletter.store.types import to_microseconds
+
+_log = logging.getLogger(__name__)
+
+_NOW = bindparam("b_now", type_=BigInteger())  # microseconds since 1970
+_THIS_ROW = and_(
+    deliveries.c.send_id == bindparam("b_send"),
+    deliveries.c.position == bindparam("b_position"),
+    deliveries.c.attempt == bindparam("b_attempt"),
+)
+_ACCEPT = (
+    delivery_move("accept")
+    .where(_THIS_ROW)
+    .values(
+        reason="",
+        provider_message_id=bindparam("b_message"),
+        updated_at=_NOW,
+    )
+)
+_ACCEPT_BINDS = ("b_message", "b_now", "b_send", "b_position", "b_attempt")
+# An event was faster than the answer: the row only learns its message's id.
+_IDENTIFY = (
+    update(deliveries)
+    .where(
+        _THIS_ROW,
+        deliveries.c.provider_message_id.is_(None),
+        in_states(deliveries.c.state, tuple(sorted(LEFT))),
+    )
+    .values(provider_message_id=bindparam("b_message"))
+)
+_IDENTIFY_BINDS = ("b_message", "b_send", "b_position", "b_attempt")
+_WITH_REASON_BINDS = ("b_reason", "b_now", "b_send", "b_position", "b_attempt")
+
+
+def _with_reason(event: str) -> Update:
+    return (
+        delivery_move(event)
+        .where(_THIS_ROW)
+        .values(
+            reason=bindparam("b_reason"),
+            updated_at=_NOW,
+        )
+    )
+
+
+_REJECT = _with_reason("reject")
+_DEFER = _with_reason("defer")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One row of `attempts`; `positions` rise and are in the order of the request's messages."""
+
+    id: str
+    send_id: int
+    batch: int
+    positions: tuple[int, ...]
+    body_sha256: str
+    state: str
+    started_at: datetime
+    doubt_at: datetime | None
+    asked: int
+
+
+def attempt_key(key: bytes, send: str, created_at: datetime, batch: int, number: int) -> str:
+    """The id of a try: 32 hex digits, the same again from a restored database.
+
+    The workspace's secret and the time the send was made keep apart two workspaces, or a database
+    made anew, that share one provider account.
+    """
+    told = f"attempt\0{send}\0{to_microseconds(created_at)}\0{batch}\0{number}"
+    return hmac.digest(key, told.encode(), "sha256").hex()[:32]
+
+
+def load_attempt(connection: Connection, attempt: str) -> Attempt | None:
+    row = connection.execute(select(attempts).where(attempts.c.id == attempt)).one_or_none()
+    if row is None:
+        return None
+    return Attempt(
+        id=row.id,
+        send_id=row.send_id,
+        batch=row.batch,
+        positions=tuple(from_ranges(row.positions)),
+        body_sha256=row.body_sha256,
+        state=row.state,
+        started_at=row.started_at,
+        doubt_at=row.doubt_at,
+        asked=row.asked,
+    )
+
+
+def doubtful_attempt(connection: Connection, send_id: int, batch: int) -> Attempt | None:
+    """The batch's oldest attempt in doubt that something can still settle."""
+    query = (
+        select(attempts.c.id)
+        .where(
+            attempts.c.send_id == send_id,
+            attempts.c.batch == batch,
+            attempts.c.state == "in_doubt",
+            attempts.c.settle_at.is_not(None),
+        )
+        .order_by(attempts.c.number)
+        .limit(1)
+    )
+    found = connection.execute(query).scalar_one_or_none()
+    return None if found is None else load_attempt(connection, found)
+
+
+def open_attempt(connection: Connection, attempt: Attempt, number: int, provider: str) -> None:
+    """Write a try down before it is made; its rows, all pending, become `sending`."""
+    connection.execute(
+        insert(attempts).values(
+            id=attempt.id,
+            send_id=attempt.send_id,
+            batch=attempt.batch,
+            number=number,
+            provider=provider,
+            positions=to_ranges(attempt.positions),
+            body_sha256=attempt.body_sha256,
+            state="started",
+            started_at=attempt.started_at,
+        )
+    )
+    moved = 0
+    for lo, hi in to_ranges(attempt.positions):
+        moved += connection.execute(
+            delivery_move("attempt")
+            .where(
+                deliveries.c.send_id == attempt.send_id,
+                deliveries.c.position.between(lo, hi),
+            )
+            .values(attempt=attempt.id, reason="", updated_at=attempt.started_at)
+        ).rowcount
+    if moved != len(attempt.positions):
+        raise RowsMoved(f"{moved} of {len(attempt.positions)} rows were still pending")
+
+
+class RowsMoved(Exception):
+    """Rows changed between reading them and writing the attempt: nothing was sent, try again."""
+
+
+def record_answer(
+    connection: Connection,
+    attempt: Attempt,
+    outcomes: Sequence[Accepted | Rejected | Deferred],
+    now: datetime,
+) -> bool:
+    """Write down one outcome a position. False if the attempt's outcome was known already.
+
+    The answer to a request is knowledge whoever holds the lease by now: only the attempt's own
+    state and the rows that still belong to it decide what it may change.
+    """
+    numbered = list(zip(attempt.positions, outcomes, strict=True))
+    refused = to_ranges(place for place, outcome in numbered if not isinstance(outcome, Accepted))
+    state = connection.execute(
+        select(attempts.c.state).where(attempts.c.id == attempt.id)
+    ).scalar_one()
+    if "answer" not in ATTEMPT[state]:
+        return False
+    values = {"not_accepted": refused, "settle_at": None}
+    if not move_attempt(connection, attempt.id, "answer", state, now, **values):
+        return False
+    when = to_microseconds(now)
+    tail = (attempt.send_id, attempt.id)
+    accepted = [
+        (outcome.provider_message_id, when, tail[0], place, tail[1])
+        for place, outcome in numbered
+        if isinstance(outcome, Accepted)
+    ]
+    if run_many(connection, _ACCEPT, _ACCEPT_BINDS, accepted) != len(accepted):
+        known = [(row[0], *row[2:]) for row in accepted]
+        run_many(connection, _IDENTIFY, _IDENTIFY_BINDS, known)
+    for statement, kind in ((_REJECT, Rejected), (_DEFER, Deferred)):
+        rows = [
+            (outcome.reason, when, tail[0], place, tail[1])
+            for place, outcome in numbered
+            if isinstance(outcome, kind)
+        ]
+        run_many(connection, statement, _WITH_REASON_BINDS, rows)
+    scrub(connection, attempt.send_id, attempt.positions[0], attempt.positions[-1])
+    return True
+
+
+def refuse_attempt(connection: Connection, attempt: Attempt, reason: str, now: datetime) -> bool:
+    """The request was surely not accepted as a whole: its rows are pending again."""
+    values = {"reason": reason, "not_accepted": to_ranges(attempt.positions)}
+    if not move_attempt(connection, attempt.id, "refuse", "started", now, **values):
+        return False
+    move_rows(connection, attempt, "defer", reason, now)
+    return True
+
+
+def doubt(
+    connection: Connection,
+    attempt: str,
+    now: datetime,
+    *,
+    reason: str,
+    settle_at: datetime,
+) -> bool:
+    """The outcome of a started attempt is unknown: it and its rows are `in_doubt`."""
+    values = {"reason": reason, "doubt_at": now, "settle_at": settle_at}
+    if not move_attempt(connection, attempt, "lose", "started", now, **values):
+        return False
+    loaded = load_attempt(connection, attempt)
+    assert loaded is not None
+    move_rows(connection, loaded, "lose", reason, now)
+    return True
+
+
+def accept_found(
+    connection: Connection, attempt: Attempt, found: dict[int, str], now: datetime
+) -> None:
+    """A look-up found messages of an attempt in doubt: position → provider message id."""
+    when = to_microseconds(now)
+    rows = [(found[place], when, attempt.send_id, place, attempt.id) for place in sorted(found)]
+    run_many(connection, _ACCEPT, _ACCEPT_BINDS, rows)
+    scrub(connection, attempt.send_id, attempt.positions[0], attempt.positions[-1])
+
+
+def move_rows(
+    connection: Connection, attempt: Attempt, event: str, reason: str, now: datetime
+) -> int:
+    """Move all rows of the attempt that are in a state that knows `event`."""
+    statement = delivery_move(event).where(_of(attempt)).values(reason=reason, updated_at=now)
+    return connection.execute(statement).rowcount
+
+
+def rows_in_doubt(connection: Connection, attempt: Attempt) -> int:
+    """How many rows of the attempt are in doubt still."""
+    query = select(deliveries.c.position).where(_of(attempt), deliveries.c.state == "in_doubt")
+    return len(connection.execute(query).all())
+
+
+def settle_if_clear(connection: Connection, attempt: Attempt, now: datetime) -> bool:
+    """Close an attempt in doubt once no row of it is: whatever is not with the provider is open."""
+    if rows_in_doubt(connection, attempt):
+        return False
+    left = or_(deliveries.c.attempt != attempt.id, deliveries.c.state.not_in(sorted(LEFT)))
+    query = select(deliveries.c.position).where(_span(attempt), left)
+    mine = set(attempt.positions)
+    open_rows = sorted(mine.intersection(connection.execute(query).scalars()))
+    values = {"not_accepted": to_ranges(open_rows), "settle_at": None}
+    return move_attempt(connection, attempt.id, "settle", "in_doubt", now, **values)
+
+
+def scrub(connection: Connection, send_id: int, lo: int, hi: int) -> None:
+    """Empty the copies of people who were forgotten while their message was on its way."""
+    forgotten = select(subscribers.c.id).where(subscribers.c.state == "forgotten")
+    if not connection.execute(select(exists(forgotten))).scalar_one():
+        return
+    connection.execute(
+        update(deliveries)
+        .where(
+            deliveries.c.send_id == send_id,
+            deliveries.c.position.between(lo, hi),
+            deliveries.c.state.in_(sorted(FINAL)),
+            deliveries.c.subscriber_id.in_(forgotten),
+        )
+        .values(email="", first_name="", last_name="", fields={})
+    )
+
+
+def _span(attempt: Attempt) -> ColumnElement[bool]:
+    return and_(
+        deliveries.c.send_id == attempt.send_id,
+        deliveries.c.position.between(attempt.positions[0], attempt.positions[-1]),
+    )
+
+
+def _of(attempt: Attempt) -> ColumnElement[bool]:
+    return and_(_span(attempt), deliveries.c.attempt == attempt.id)

@@ -1,0 +1,143 @@
+"""What a person does to a send: pause, resume, cancel, and decide doubts that nothing can settle.
+
+Each is one guarded UPDATE, so that it is felt by every worker before its next batch; requests in
+flight still end and are written down.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Case, Connection, Row, case, func, select, update
+
+from newsletter.delivery.attempts import load_attempt, move_rows, scrub, settle_if_clear
+from newsletter.delivery.ending import finish_if_done
+from newsletter.delivery.naming import find_send
+from newsletter.delivery.transitions import LEFT, OVER, delivery_move, move_send
+from newsletter.errors import Conflict
+from newsletter.store.schema import attempts, batches, deliveries
+
+
+def pause(connection: Connection, name: str, now: datetime) -> Row[Any]:
+    """Pause a send. One that is paused or held already stays so; one that is over: `Conflict`."""
+    send = _not_over(connection, name)
+    if not move_send(connection, send.id, "pause", reason="paused by a person"):
+        _not_over(connection, name)
+    return find_send(connection, send.send)
+
+
+def resume(connection: Connection, name: str, now: datetime) -> Row[Any]:
+    """Let a paused or held send go on; what held it is tried again. Over: `Conflict`."""
+    send = _not_over(connection, name)
+    event = "reschedule" if send.filled_at is None else "resume"
+    if move_send(connection, send.id, event, reason="", released_at=now, not_before=None):
+        _forget_failures(connection, send.id, now)
+    else:
+        _not_over(connection, name)
+    return find_send(connection, send.send)
+
+
+def cancel(connection: Connection, name: str, now: datetime) -> Row[Any]:
+    """End a send: whoever has not got it will not. The reason says how many had left."""
+    send = _not_over(connection, name)
+    total, left, flying = (
+        connection.execute(
+            select(
+                func.count(),
+                func.coalesce(func.sum(_one_if(sorted(LEFT))), 0),
+                func.coalesce(func.sum(_one_if(["sending", "in_doubt"])), 0),
+            ).where(deliveries.c.send_id == send.id)
+        )
+        .one()
+        ._tuple()
+    )
+    reason = f"cancelled by a person: {left} of {total} had left"
+    if flying:
+        reason += f", {flying} more may have"
+    if not move_send(connection, send.id, "cancel", reason=reason, finished_at=now):
+        _not_over(connection, name)
+        raise Conflict(f"the send {send.send} was changed by somebody meanwhile")
+    connection.execute(
+        delivery_move("cancel")
+        .where(deliveries.c.send_id == send.id)
+        .values(reason="the send was cancelled", updated_at=now)
+    )
+    scrub(connection, send.id, 1, total)
+    connection.execute(
+        update(batches)
+        .where(batches.c.send_id == send.id, batches.c.state == "open")
+        .values(state="done", not_before=None)
+    )
+    return find_send(connection, send.send)
+
+
+def resolve(
+    connection: Connection, name: str, how: Literal["resend", "abandon"], now: datetime
+) -> Row[Any]:
+    """Decide the deliveries in doubt: send them again under a new attempt, or let them be.
+
+    `Conflict` where none is in doubt, where something is still settling them, or where a cancelled
+    send is to resend.
+    """
+    send = find_send(connection, name)
+    if send.state == "sending":
+        raise Conflict(
+            f"the send {send.send} is still settling its doubts",
+            hint="Wait until it is held, or pause it first.",
+        )
+    if how == "resend" and send.state in OVER:
+        raise Conflict(f"the send {send.send} is {send.state}: nothing more is sent for it")
+    query = select(attempts.c.id, attempts.c.batch).where(
+        attempts.c.send_id == send.id, attempts.c.state == "in_doubt"
+    )
+    doubtful = connection.execute(query).all()
+    if not doubtful:
+        raise Conflict(f"the send {send.send} has no delivery in doubt")
+    reasons = {"resend": "sent again by a person", "abandon": "in doubt, abandoned by a person"}
+    for attempt_id, batch in doubtful:
+        attempt = load_attempt(connection, attempt_id)
+        assert attempt is not None
+        move_rows(connection, attempt, how, reasons[how], now)
+        settle_if_clear(connection, attempt, now)
+        if how == "resend":
+            _reopen(connection, send.id, batch)
+    if not finish_if_done(connection, send.id, now) and send.state == "held":
+        move_send(connection, send.id, "resume", reason="", released_at=now, not_before=None)
+    return find_send(connection, send.send)
+
+
+def _not_over(connection: Connection, name: str) -> Row[Any]:
+    send = find_send(connection, name)
+    if send.state in OVER:
+        raise Conflict(f"the send {send.send} is over: it is {send.state}")
+    return send
+
+
+def _forget_failures(connection: Connection, send_id: int, now: datetime) -> None:
+    """Everything is tried again as if for the first time, doubts that were given up too."""
+    connection.execute(
+        update(batches)
+        .where(batches.c.send_id == send_id, batches.c.state == "open")
+        .values(failures=0, failing_since=None, not_before=None)
+    )
+    in_doubt = (attempts.c.send_id == send_id) & (attempts.c.state == "in_doubt")
+    query = select(attempts.c.batch).where(in_doubt).distinct()
+    for batch in connection.execute(query).scalars().all():
+        _reopen(connection, send_id, batch)
+    # The lag is waited out anew: that is never wrong.
+    connection.execute(
+        update(attempts).where(in_doubt).values(doubt_at=now, settle_at=now, asked=0)
+    )
+
+
+def _reopen(connection: Connection, send_id: int, batch: int) -> None:
+    connection.execute(
+        update(batches)
+        .where(batches.c.send_id == send_id, batches.c.number == batch, batches.c.state == "done")
+        .values(state="open", not_before=None, failures=0, failing_since=None)
+    )
+
+
+def _one_if(states: list[str]) -> Case[int]:
+    return case((deliveries.c.state.in_(states), 1), else_=0)

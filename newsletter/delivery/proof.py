@@ -1,0 +1,141 @@
+"""What the provider's events say about deliveries: they settle doubts and are never undone.
+
+An event about a message proves that it was accepted, whatever the ledger thought; a state that an
+event gave is not taken back by an earlier event that comes late, and a repeat changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, or_, select, update
+
+from newsletter.delivery.attempts import load_attempt, scrub, settle_if_clear
+from newsletter.delivery.bulk import from_ranges, to_ranges
+from newsletter.delivery.ending import finish_if_done
+from newsletter.delivery.transitions import DELIVERY, delivery_move
+from newsletter.providers.base import Event, EventType
+from newsletter.store.schema import attempts, deliveries, sends
+
+_DELIVERY_KEY = re.compile(r"(\d{1,10})\.(\d{1,10})")
+#: Event type → event of the delivery's machine. Those not named here say nothing about delivery.
+_MEANS = {
+    EventType.ACCEPTED: "accept",
+    EventType.DEFERRED: "accept",
+    EventType.UNSUBSCRIBED: "accept",
+    EventType.OPENED: "accept",
+    EventType.CLICKED: "accept",
+    EventType.DELIVERED: "delivered",
+    EventType.BOUNCED: "bounced",
+    EventType.COMPLAINED: "complained",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The delivery that an event is about; `changed` if its state moved."""
+
+    send_id: int
+    position: int
+    subscriber_id: int
+    changed: bool
+
+
+def apply_event(
+    connection: Connection, event: Event, *, provider: str, now: datetime
+) -> Matched | None:
+    """Find the delivery that an event is about and move its state; None where there is none.
+
+    Runs in the caller's transaction; applying the same event again changes nothing.
+    """
+    row = _find(connection, event, provider)
+    if row is None:
+        return None
+    changed = _move(connection, row, event, now)
+    if changed:
+        _credit(connection, row, event, now)
+        finish_if_done(connection, row.send_id, now)
+    return Matched(row.send_id, row.position, row.subscriber_id, changed)
+
+
+def _find(connection: Connection, event: Event, provider: str) -> Row[Any] | None:
+    """By the delivery's key in the message's metadata, else by the provider's message id."""
+    query = (
+        select(deliveries, sends.c.provider)
+        .join(sends, sends.c.id == deliveries.c.send_id)
+        .where(sends.c.provider == provider, deliveries.c.attempt.is_not(None))
+    )
+    told = _DELIVERY_KEY.fullmatch(event.metadata.get("delivery", ""))
+    if told is not None and event.metadata.get("attempt"):
+        ours = select(attempts.c.id).where(
+            attempts.c.id == event.metadata["attempt"], attempts.c.send_id == int(told[1])
+        )
+        if connection.execute(ours).one_or_none() is not None:
+            exact = query.where(
+                deliveries.c.send_id == int(told[1]), deliveries.c.position == int(told[2])
+            )
+            return connection.execute(exact).one_or_none()
+    if not event.provider_message_id:
+        return None
+    by_id = query.where(deliveries.c.provider_message_id == event.provider_message_id)
+    rows = connection.execute(by_id.limit(2)).all()
+    if len(rows) > 1 or (rows and not event.recipient):
+        # One id for a whole request: the address tells who.
+        address = func.lower(deliveries.c.email) == event.recipient.lower()
+        rows = connection.execute(by_id.where(address).limit(1)).all()
+    return rows[0] if rows else None
+
+
+def _move(connection: Connection, row: Row[Any], event: Event, now: datetime) -> bool:
+    if event.type is EventType.REJECTED:  # taken, and then dropped by the provider
+        name = "drop" if row.state == "accepted" else "reject"
+    else:
+        name = _MEANS[event.type]
+    if name == "accept" and row.state == "sending":
+        return False  # its answer is on its way and says it better
+    if name not in DELIVERY[row.state]:
+        return False
+    values: dict[str, Any] = {"reason": event.reason, "updated_at": now}
+    if name != "accept":
+        values["event_at"] = event.at
+    if event.provider_message_id:
+        values["provider_message_id"] = func.coalesce(
+            deliveries.c.provider_message_id, event.provider_message_id
+        )
+    statement = delivery_move(name).where(
+        deliveries.c.send_id == row.send_id,
+        deliveries.c.position == row.position,
+        deliveries.c.state == row.state,
+    )
+    if name != "complained":
+        not_newer = or_(deliveries.c.event_at.is_(None), deliveries.c.event_at <= event.at)
+        statement = statement.where(not_newer)
+    return connection.execute(statement.values(values)).rowcount == 1
+
+
+def _credit(connection: Connection, row: Row[Any], event: Event, now: datetime) -> None:
+    """The attempt that carried the message is known to have been accepted for this position."""
+    carried = event.metadata.get("attempt") or row.attempt
+    if carried != row.attempt and row.state in {"pending", "skipped"}:
+        connection.execute(
+            update(deliveries)
+            .where(deliveries.c.send_id == row.send_id, deliveries.c.position == row.position)
+            .values(attempt=carried)
+        )
+    attempt = load_attempt(connection, carried)
+    if attempt is None:
+        return
+    if attempt.state == "in_doubt":
+        settle_if_clear(connection, attempt, now)
+        scrub(connection, row.send_id, row.position, row.position)
+        return
+    query = select(attempts.c.not_accepted).where(attempts.c.id == carried)
+    refused = from_ranges(connection.execute(query).scalar_one() or [])
+    if row.position in refused and event.type is not EventType.REJECTED:
+        refused.remove(row.position)
+        connection.execute(
+            update(attempts).where(attempts.c.id == carried).values(not_accepted=to_ranges(refused))
+        )

@@ -1,0 +1,361 @@
+"""One batch, in this order: who left is skipped, the attempt is committed, the request is made,
+each recipient's outcome is committed. Nothing here decides what an unknown outcome was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, case, func, literal, or_, select, update
+
+from newsletter.audience import segment_select, suppress
+from newsletter.delivery import leases
+from newsletter.delivery.attempts import (
+    Attempt,
+    RowsMoved,
+    attempt_key,
+    doubt,
+    open_attempt,
+    record_answer,
+    refuse_attempt,
+    scrub,
+)
+from newsletter.delivery.composing import Letter, build, rows_where
+from newsletter.delivery.leases import Lease
+from newsletter.delivery.notices import hold, tell_editors
+from newsletter.delivery.runtime import DeliveryRuntime
+from newsletter.delivery.transitions import delivery_move
+from newsletter.errors import NewsletterError, Unreachable
+from newsletter.providers.base import (
+    Accepted,
+    Answered,
+    Deferred,
+    Denied,
+    Outcome,
+    Provider,
+    Rejected,
+    Unknown,
+)
+from newsletter.store.schema import attempts, deliveries, sends, subscribers
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_COMMITS_AFTER_STOP = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A leased batch with what it takes to work on it."""
+
+    runtime: DeliveryRuntime
+    provider: Provider
+    letter: Letter
+    lease: Lease
+
+    @property
+    def lag(self) -> timedelta:
+        """How long after a request an empty look-up proves nothing."""
+        told = self.provider.settings.lookup_lag
+        return self.provider.capabilities.lookup_lag if told is None else told
+
+
+def skip_those_who_left(connection: Connection, lease: Lease, now: datetime) -> int:
+    """Skip whom the batch must not reach any more, with the reason; set-based. Returns how many."""
+    person = subscribers.c.id == deliveries.c.subscriber_id
+    why = case(
+        (
+            subscribers.c.state == "active",
+            literal("suppressed: ") + subscribers.c.suppressed,
+        ),
+        else_=subscribers.c.state,
+    )
+    reason = select(why).where(person).scalar_subquery()
+    statement = (
+        delivery_move("leave")
+        .where(
+            deliveries.c.send_id == lease.send_id,
+            deliveries.c.position.between(lease.lo, lease.hi),
+            deliveries.c.subscriber_id.not_in(segment_select("all")),
+        )
+        .values(reason=func.coalesce(reason, "gone"), updated_at=now)
+    )
+    skipped = connection.execute(statement).rowcount
+    if skipped:
+        scrub(connection, lease.send_id, lease.lo, lease.hi)
+    return skipped
+
+
+def pending_rows(connection: Connection, lease: Lease) -> list[Any]:
+    """The batch's rows that wait to be sent."""
+    return rows_where(
+        connection,
+        lease.send_id,
+        deliveries.c.position.between(lease.lo, lease.hi),
+        deliveries.c.state == "pending",
+    )
+
+
+async def send_rows(job: Job, rows: list[Any]) -> None:
+    """Make one attempt at `rows`, which are pending and under the job's lease."""
+    runtime, lease, letter = job.runtime, job.lease, job.letter
+    number = lease.tries + 1
+    key = attempt_key(letter.key, letter.send, letter.created_at, lease.number, number)
+    try:
+        request = build(letter, job.provider, key, rows)
+    except Exception as error:
+        _log.exception("send %s: batch %d cannot be prepared", letter.send, lease.number)
+        with runtime.store.begin() as connection:
+            reason = f"batch {lease.number} cannot be prepared: {error}"
+            hold(connection, runtime, lease.send_id, reason, cause="prepare")
+            leases.give_back(connection, lease, runtime.clock.now(), progress=False)
+        return
+    if request.failed and not _drop_failed(job, request.failed, everybody=not request.positions):
+        return
+    if request.prepared is None:
+        with runtime.store.begin() as connection:
+            leases.give_back(connection, lease, runtime.clock.now())
+        return
+    attempt = Attempt(
+        id=key,
+        send_id=lease.send_id,
+        batch=lease.number,
+        positions=request.positions,
+        body_sha256=request.prepared.sha256,
+        state="started",
+        started_at=runtime.clock.now(),
+        doubt_at=None,
+        asked=0,
+    )
+    if not _commit_attempt(job, attempt, number):
+        return
+    outcome = await make_request(job, job.provider.send(request.prepared))
+    if isinstance(outcome, Answered) and len(outcome.outcomes) != len(attempt.positions):
+        outcome = Unknown("the answer does not have one outcome for each message")
+    await commit(runtime, lambda connection: _record(connection, job, attempt, outcome))
+
+
+def _commit_attempt(job: Job, attempt: Attempt, number: int) -> bool:
+    """Write the attempt down; false where it must not be made: stopped, or the lease was lost."""
+    runtime, lease = job.runtime, job.lease
+    try:
+        with runtime.store.begin() as connection:
+            counted = leases.count_try(connection, lease)
+            if counted is None:
+                leases.give_back(connection, lease, runtime.clock.now(), progress=False)
+                return False
+            assert counted == number, "a lease is held by one worker, and counts its tries"
+            open_attempt(connection, attempt, number, job.provider.settings.name)
+    except RowsMoved:
+        # An event spoke of a row between reading and now: read the batch again.
+        with runtime.store.begin() as connection:
+            leases.give_back(connection, lease, runtime.clock.now(), progress=False)
+        return False
+    # A process that slept since then lost its lease: somebody else settles this attempt.
+    return runtime.clock.now() < lease.until
+
+
+def _drop_failed(job: Job, failed: dict[int, str], *, everybody: bool) -> bool:
+    """Refuse rows that cannot be composed; if none ever could, hold the send and return false."""
+    runtime, lease = job.runtime, job.lease
+    now = runtime.clock.now()
+    with runtime.store.begin() as connection:
+        made = select(attempts.c.id).where(attempts.c.send_id == lease.send_id).limit(1)
+        if everybody and connection.execute(made).one_or_none() is None:
+            reason = next(iter(failed.values()))
+            hold(connection, runtime, lease.send_id, f"no message {reason}", cause="compose")
+            leases.give_back(connection, lease, now, progress=False)
+            return False
+        if not leases.renew(connection, lease, now, runtime.workspace.settings.delivery.lease):
+            return False
+        for position, reason in failed.items():
+            connection.execute(
+                delivery_move("uncomposable")
+                .where(deliveries.c.send_id == lease.send_id, deliveries.c.position == position)
+                .values(reason=reason, updated_at=now)
+            )
+        tell_editors(
+            connection,
+            runtime,
+            lease.send_id,
+            cause="compose",
+            subject="Some messages of {send} could not be composed",
+            text=f"In the send **{{send}}** messages could not be composed, for example: "
+            f"{next(iter(failed.values()))}.\n\nThey count as rejected; "
+            "`newsletter ledger export {send}` lists them.",
+        )
+    return True
+
+
+async def make_request(job: Job, call: Coroutine[Any, Any, _T]) -> _T | Unknown:
+    """Await a request to its end, keeping the lease alive; it is never cancelled.
+
+    A provider raises nothing that the outside world causes; if it does raise, nothing is known.
+    """
+    runtime, lease = job.runtime, job.lease
+    duration = runtime.workspace.settings.delivery.lease
+    task = asyncio.ensure_future(call)
+    while True:
+        # The loop's own time, not the clock's: a clock that jumps must not end the wait.
+        done, _ = await asyncio.wait({task}, timeout=duration.total_seconds() / 3)
+        if done:
+            break
+        try:
+            with runtime.store.begin() as connection:
+                leases.renew(connection, lease, runtime.clock.now(), duration)
+        except Unreachable as error:
+            _log.warning("the lease of batch %d could not be renewed: %s", lease.number, error)
+    try:
+        return task.result()
+    except Exception as error:
+        _log.exception("the provider %s failed inside", job.provider.settings.name)
+        return Unknown(f"the provider's module failed: {type(error).__name__}")
+
+
+async def commit(runtime: DeliveryRuntime, work: Callable[[Connection], None]) -> None:
+    """Commit an outcome, however long the database is locked, full or away.
+
+    After a stop it gives up in the end: the attempt then is `started`, which is settled later.
+    """
+    failures = 0
+    while True:
+        try:
+            with runtime.store.begin() as connection:
+                work(connection)
+            return
+        except Unreachable as error:
+            failures += 1
+            if runtime.stop.is_set() and failures > _COMMITS_AFTER_STOP:
+                raise
+            _log.warning("an outcome could not be written and is tried again: %s", error)
+        await runtime.clock.sleep(min(0.1 * failures, 1.0))
+
+
+def _record(connection: Connection, job: Job, attempt: Attempt, outcome: Outcome) -> None:
+    runtime, lease = job.runtime, job.lease
+    now = runtime.clock.now()
+    match outcome:
+        case Answered(outcomes):
+            if record_answer(connection, attempt, outcomes, now):
+                suppress_refused(connection, runtime, attempt, outcomes)
+            finish_answered(connection, job, outcomes)
+        case Deferred(reason, retry_after):
+            if refuse_attempt(connection, attempt, reason, now):
+                put_off(connection, job, reason, retry_after)
+        case Denied(reason):
+            if refuse_attempt(connection, attempt, reason, now):
+                hold(
+                    connection,
+                    runtime,
+                    lease.send_id,
+                    f"{job.provider.settings.name} refuses our requests: {reason}",
+                    cause="denied",
+                )
+                leases.give_back(connection, lease, now, progress=False)
+        case Unknown(reason):
+            settle_at = first_look(job, now)
+            if doubt(connection, attempt.id, now, reason=reason, settle_at=settle_at):
+                note_failure(connection, job, reason)
+                leases.give_back(connection, lease, now, not_before=settle_at, failed=True)
+
+
+def first_look(job: Job, now: datetime) -> datetime:
+    """When a fresh doubt is looked into first."""
+    capabilities = job.provider.capabilities
+    soon = now + job.runtime.policy.wait(1, job.runtime.rng)
+    if capabilities.idempotency is not None:
+        return soon
+    if capabilities.lookup:
+        return min(soon, now + job.lag)
+    return now + job.lag  # only an event can help until then
+
+
+def finish_answered(
+    connection: Connection, job: Job, outcomes: tuple[Accepted | Rejected | Deferred, ...]
+) -> None:
+    """Give the batch back after an answer; rows that the provider put off wait."""
+    put_aside = [outcome for outcome in outcomes if isinstance(outcome, Deferred)]
+    if not put_aside:
+        leases.give_back(connection, job.lease, job.runtime.clock.now())
+        return
+    waits = [outcome.retry_after for outcome in put_aside if outcome.retry_after is not None]
+    put_off(connection, job, put_aside[0].reason, max(waits, default=None))
+
+
+def put_off(connection: Connection, job: Job, reason: str, retry_after: timedelta | None) -> None:
+    """Give the batch back for later; what the provider asked for holds for the whole send."""
+    runtime, lease = job.runtime, job.lease
+    now = runtime.clock.now()
+    wait = runtime.policy.wait(lease.failures + 1, runtime.rng)
+    if retry_after is not None:
+        wait = max(wait, retry_after)
+        until = now + retry_after
+        connection.execute(
+            update(sends)
+            .where(
+                sends.c.id == lease.send_id,
+                or_(sends.c.not_before.is_(None), sends.c.not_before < until),
+            )
+            .values(not_before=until)
+        )
+    note_failure(connection, job, reason)
+    leases.give_back(connection, lease, now, not_before=now + wait, failed=True)
+
+
+def note_failure(connection: Connection, job: Job, reason: str) -> None:
+    """Tell the editors of a provider that keeps failing, and hold the send when it goes on."""
+    runtime, lease = job.runtime, job.lease
+    name = job.provider.settings.name
+    if lease.failures + 1 == runtime.policy.notice_after:
+        tell_editors(
+            connection,
+            runtime,
+            lease.send_id,
+            cause="failing",
+            subject=f"The provider {name} keeps failing",
+            text=f"A batch of **{{send}}** failed {runtime.policy.notice_after} times in a row; "
+            f"it goes on trying.\n\nThe last answer: {reason}",
+        )
+    since = leases.failing_since(connection, lease)
+    if since is not None and runtime.clock.now() - since > runtime.policy.hold_after:
+        hold(
+            connection,
+            runtime,
+            lease.send_id,
+            f"{name} has taken nothing of batch {lease.number} since {since:%H:%M} UTC: {reason}",
+            cause="failing-on",
+        )
+
+
+def suppress_refused(
+    connection: Connection,
+    runtime: DeliveryRuntime,
+    attempt: Attempt,
+    outcomes: tuple[Accepted | Rejected | Deferred, ...],
+) -> None:
+    """Suppress for later sends whom the provider will refuse again."""
+    reasons = {
+        place: outcome.reason
+        for place, outcome in zip(attempt.positions, outcomes, strict=True)
+        if isinstance(outcome, Rejected) and outcome.suppress
+    }
+    if not reasons:
+        return
+    query = select(deliveries.c.position, deliveries.c.email).where(
+        deliveries.c.send_id == attempt.send_id, deliveries.c.position.in_(list(reasons))
+    )
+    for position, email in connection.execute(query).all():
+        try:
+            suppress(
+                connection,
+                runtime.workspace.key,
+                email,
+                reason=reasons[position],
+                now=runtime.clock.now(),
+            )
+        except NewsletterError:  # the copy was emptied by erasure, which suppressed the address
+            continue

@@ -1,0 +1,100 @@
+"""What can be told of a send: its state and counts, and a line for each of its recipients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from newsletter.clock import isoformat
+from newsletter.delivery.naming import find_send
+from newsletter.delivery.transitions import DELIVERY
+from newsletter.drafting import issue_digest, load_issue
+from newsletter.errors import NewsletterError
+from newsletter.store import Store
+from newsletter.store.schema import deliveries, frozen_issues, sends
+from newsletter.workspace import Workspace
+
+_EXPORT_ROWS = 2000
+
+
+def status(connection: Connection, workspace: Workspace, name: str) -> dict[str, Any]:
+    """The contract's status of one send, by its name or its issue's. Raises `NotFound`."""
+    return _describe(connection, workspace, find_send(connection, name))
+
+
+def list_status(connection: Connection, workspace: Workspace) -> list[dict[str, Any]]:
+    """The status of every send, the oldest first."""
+    rows = connection.execute(select(sends).order_by(sends.c.id)).all()
+    return [_describe(connection, workspace, row) for row in rows]
+
+
+def counts(connection: Connection, send_id: int) -> dict[str, int]:
+    """Deliveries by present state; the states add up to `total`."""
+    query = (
+        select(deliveries.c.state, func.count().label("number"))
+        .where(deliveries.c.send_id == send_id)
+        .group_by(deliveries.c.state)
+    )
+    found = {row.state: row.number for row in connection.execute(query)}
+    by_state = {state: found.get(state, 0) for state in DELIVERY}
+    return {"total": sum(by_state.values()), **by_state}
+
+
+def export_rows(store: Store, name: str) -> Iterator[dict[str, Any]]:
+    """One line a recipient, in the order of positions; memory does not grow with the send."""
+    with store.read() as connection:
+        send = find_send(connection, name)
+    last = 0
+    while True:
+        with store.read() as connection:
+            query = (
+                select(deliveries)
+                .where(deliveries.c.send_id == send.id, deliveries.c.position > last)
+                .order_by(deliveries.c.position)
+                .limit(_EXPORT_ROWS)
+            )
+            rows = connection.execute(query).all()
+        for row in rows:
+            yield {
+                "subscriber": row.subscriber_id,
+                "email": row.email,
+                "state": row.state,
+                "provider": send.provider,
+                "provider_message_id": row.provider_message_id,
+                "attempt": row.attempt,
+                "reason": row.reason,
+                "updated_at": isoformat(row.updated_at),
+            }
+        if len(rows) < _EXPORT_ROWS:
+            return
+        last = rows[-1].position
+
+
+def _describe(connection: Connection, workspace: Workspace, send: Row[Any]) -> dict[str, Any]:
+    def when(moment: Any) -> str | None:
+        return None if moment is None else isoformat(moment)
+
+    return {
+        "send": send.send,
+        "issue": send.issue,
+        "state": send.state,
+        "reason": send.reason,
+        "at": when(send.at),
+        "started_at": when(send.started_at),
+        "finished_at": when(send.finished_at),
+        "provider": send.provider,
+        "file_differs": _file_differs(connection, workspace, send),
+        "counts": counts(connection, send.id),
+    }
+
+
+def _file_differs(connection: Connection, workspace: Workspace, send: Row[Any]) -> bool:
+    """Whether the issue's folder is not what was frozen: edited since, unreadable, or gone."""
+    query = select(frozen_issues.c.source_sha256).where(frozen_issues.c.sha256 == send.frozen)
+    frozen: str = connection.execute(query).scalar_one()
+    try:
+        return issue_digest(load_issue(workspace, send.issue)) != frozen
+    except NewsletterError:
+        return True
