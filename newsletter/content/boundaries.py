@@ -1,0 +1,356 @@
+"""Decides which headings of a text start an article and which are an article's own sections.
+
+Every heading gets evidence of its own (what ended before it, how it is worded, what follows), and
+every article that could be is judged as a whole (headings that repeat, sections that leave its
+subject, text after its conclusion). The division with the best total wins, by dynamic programming
+over all of them; how much it wins by at each heading says what is uncertain.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from newsletter.content import cues
+from newsletter.content.blocks import Block
+from newsletter.content.sentences import word_set, words_of
+
+START_COST = 3.0  # what evidence must outweigh, in the units of the scores below
+UNCERTAIN = 1.25  # a margin below this is reported
+_MOST_SECTIONS = 700  # beyond it, the text is judged heading by heading
+
+_STOP = word_set(
+    "the and for with that this from your are can not you have has will its into how what why"
+    " when where who which does should more most than then them they their there these those"
+    " about best guide understanding complete ultimate essential everything know need tips"
+    " ways things benefits effects introduction closer look works work working truth beginners"
+    " simple easy quick steps using use make makes choosing right better good great new art"
+    " science way part time people help helps also often many much very such over other each"
+    " every only just like between after before during without while however could would may"
+    " might must been being was were it's der die das den dem des ein eine einen einem einer"
+    " eines und oder aber mit von für auf aus bei nach vor wie wer wann warum ist sind wird"
+    " werden kann können nicht sich auch als zum zur über unter ihre ihr ihren ihrer sie man"
+    " alles ratgeber leitfaden richtig tipps gut beste besten durch wenn dass sein haben hat"
+    " noch nur mehr sehr diese dieser dieses einfach schritt schritte les une aux est sont"
+    " pour par sur dans avec sans que qui quoi comment pourquoi quand quel quelle votre vos"
+    " notre nos leur leurs plus moins tout tous toute toutes savoir conseils bien faire cette"
+    " ces ses mais peut peuvent être ont pas comme entre elle ils elles"
+)
+
+
+@dataclass
+class Section:
+    """A heading (none at the top or after a rule) with all until the next one."""
+
+    heading: Block | None
+    blocks: list[Block] = field(default_factory=list)
+    ruled: bool = False  # a separator stands before it
+    called: bool = False  # a call to action stands before it
+
+    @property
+    def title(self) -> str:
+        return self.heading.text if self.heading else ""
+
+    @property
+    def line(self) -> int:
+        """The first physical line, from 1."""
+        first = self.heading.first if self.heading else self.blocks[0].first
+        return min(first, self.blocks[0].first) if self.blocks else first
+
+    @property
+    def paragraphs(self) -> list[str]:
+        return [block.text for block in self.blocks if block.kind in {"paragraph", "item"}]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A heading whose reading could be the other one: `starts` is how it was read."""
+
+    section: int
+    starts: bool
+    margin: float
+
+
+def sections_of(blocks: Sequence[Block]) -> list[Section]:
+    """The blocks by heading, in order; a rule with text and no heading after it opens one too."""
+    sections: list[Section] = []
+    ruled = called = False
+    for block in blocks:
+        if block.kind == "call":
+            called = True
+        elif block.kind == "rule":
+            ruled = True
+            continue
+        opens = block.kind == "heading" or not sections or (ruled and block.kind == "paragraph")
+        if opens and block.kind != "call":
+            heading = block if block.kind == "heading" else None
+            above = _meta_above(sections) if heading else []
+            sections.append(Section(heading, above, ruled and bool(sections), called))
+            called = False
+        if block.kind not in {"heading", "call"} and sections:
+            sections[-1].blocks.append(block)
+        if block.kind != "call":
+            ruled = False
+    return sections
+
+
+def _meta_above(sections: list[Section]) -> list[Block]:
+    """Takes a date or by-line that stands over a heading from the section before it."""
+    taken: list[Block] = []
+    if sections:
+        before = sections[-1].blocks
+        while before and before[-1].kind == "meta" and (len(before) > 1 or len(sections) == 1):
+            if len(before) == 1 and sections[-1].heading is not None:
+                break
+            taken.insert(0, before.pop())
+        if not before and sections[-1].heading is None:
+            sections.pop()
+    return taken
+
+
+def find_starts(sections: list[Section]) -> tuple[list[int], list[Doubt]]:
+    """The numbers of the sections that start an article (0 always does), and what is doubtful."""
+    if len(sections) < 2:
+        return [0] if sections else [], []
+    evidence = _Evidence(sections)
+    own = [0.0] + [evidence.of(number) - START_COST for number in range(1, len(sections))]
+    if len(sections) > _MOST_SECTIONS:
+        return [0, *(number for number, score in enumerate(own) if number and score > 0)], []
+    table = _article_scores(sections, own)
+    starts, doubts = _best(table)
+    return starts, [doubt for doubt in doubts if doubt.margin < UNCERTAIN]
+
+
+class _Evidence:
+    """What speaks for a heading as an article's title, by itself and by its neighbours."""
+
+    def __init__(self, sections: list[Section]) -> None:
+        self._sections = sections
+        titled = [section for section in sections if section.heading]
+        self._levels = Counter(
+            section.heading.level for section in titled if section.heading and section.heading.level
+        )
+        self._caps = [section.title.isupper() for section in titled]
+        gaps = sorted(section.heading.gap for section in titled[1:] if section.heading)
+        self._usual_gap = gaps[len(gaps) // 2] if gaps else 0
+        self._ruled = sum(section.ruled for section in sections)
+        self._bylines = sum(_has_meta(section) for section in sections)
+        first = sections[0]
+        self._first_is_caps = bool(first.heading and first.title.isupper())
+        self._first_is_title = first.heading is not None
+
+    def of(self, number: int) -> float:
+        """The sum for section `number` (1 or more); START_COST is not yet taken off."""
+        section, before = self._sections[number], self._sections[number - 1]
+        score = _after_closing(before)
+        score += 5.0 if _has_meta(section) else -1.0 if self._bylines else 0.0
+        score += self._by_rule(section)
+        score += 1.0 if section.called else 0.0
+        if section.heading is None:
+            return score - 1.0
+        score += cues.title_likeness(section.title)
+        score += self._by_style(section.heading)
+        score += self._by_gap(section.heading)
+        score += self._by_opening(number)
+        return score
+
+    def _by_rule(self, section: Section) -> float:
+        """A separator before few of the headings divides articles; before all, it is ornament."""
+        if not section.ruled:
+            return -1.5 if self._ruled else 0.0
+        return 4.0 if self._ruled <= len(self._sections) * 0.6 or self._ruled < 4 else 1.5
+
+    def _by_style(self, heading: Block) -> float:
+        score = 0.0
+        if self._levels:
+            score += self._by_level(heading.level)
+        if any(self._caps) and not all(self._caps):
+            caps = heading.text.isupper()
+            if self._first_is_title:
+                score += 2.5 if caps == self._first_is_caps else -4.0
+            elif caps:
+                score += 2.0
+            else:
+                score -= 1.0
+        return score
+
+    def _by_level(self, level: int) -> float:
+        levels = sorted(self._levels)
+        if level == 0:
+            return -2.0
+        if len(levels) == 1:
+            return 2.0 if level == 1 else 0.0
+        if level > levels[0]:
+            return -10.0
+        return 9.0 if level == 1 else 2.0
+
+    def _by_gap(self, heading: Block) -> float:
+        if heading.gap > self._usual_gap and heading.gap > 1:
+            return 2.5
+        return -1.0 if heading.gap < self._usual_gap else 0.0
+
+    def _by_opening(self, number: int) -> float:
+        """How the text under a heading begins: as an article, or in mid-subject."""
+        section = self._sections[number]
+        if not section.paragraphs:
+            following = number + 1 < len(self._sections)
+            return 1.5 if following and not section.blocks else 0.0
+        score = 0.0
+        opening = section.paragraphs[0]
+        if cues.introduces(opening):
+            score += 1.0
+        if cues.defines(opening):
+            score += 0.75
+        return score
+
+
+def _has_meta(section: Section) -> bool:
+    return any(block.kind == "meta" for block in section.blocks[:2])
+
+
+def _after_closing(before: Section) -> float:
+    """What the end of the section before says: 5 for a conclusion's, 0 for none."""
+    if before.heading and cues.is_conclusion_heading(before.title):
+        return 5.0
+    if not before.paragraphs:
+        return -2.0 if before.heading and not before.blocks else 0.0
+    strength = max(cues.closing_strength(text) for text in before.paragraphs[-2:])
+    last = cues.closing_strength(before.paragraphs[-1])
+    return 4.5 if strength == 2.0 else 1.75 * last
+
+
+# --- articles as a whole ------------------------------------------------------------------------
+
+
+def _article_scores(sections: list[Section], own: list[float]) -> list[list[float]]:
+    """score[i][j - i - 1] of an article made of the sections i to j (excluded)."""
+    vocabulary = [_Words(section) for section in sections]
+    titles = [_key(section.title) for section in sections]
+    table = []
+    for start in range(len(sections)):
+        topic = vocabulary[start].topic
+        total = own[start]
+        row = [total]
+        seen: set[str] = set()
+        for number in range(start + 1, len(sections)):
+            total -= _strain(sections[number], vocabulary[number], topic)
+            total -= _repetition(sections[number], titles[number], titles[start], seen)
+            seen.add(titles[number])
+            row.append(total)
+        table.append(row)
+    return table
+
+
+def _repetition(section: Section, title: str, article: str, seen: set[str]) -> float:
+    """What it costs an article to have a heading twice, or its own title as a heading."""
+    if not title:
+        return 0.0
+    if title == article:
+        return 6.0
+    if title not in seen:
+        return 0.0
+    if cues.is_conclusion_heading(section.title):
+        return 5.0
+    return 1.0 if cues.is_generic(section.title) or " " not in title else 4.0
+
+
+def _strain(section: Section, words: _Words, topic: frozenset[str]) -> float:
+    """What it costs to count a section to an article whose subject it does not mention."""
+    if not topic or not section.paragraphs:
+        return 0.0
+    if cues.is_back_matter(section.title) or cues.is_conclusion_heading(section.title):
+        return 0.0
+    missed = sum(not words.mentions(topic, place) for place in range(len(section.paragraphs)))
+    if missed < len(section.paragraphs) and words.heading_mentions(topic):
+        return 0.0
+    if missed < len(section.paragraphs):
+        return 0.25 * missed
+    return 0.4 if words.heading_mentions(topic) else min(1.2 + 0.6 * (missed - 1), 2.4)
+
+
+class _Words:
+    """The content words of a section, shortened to what forms of a word share."""
+
+    def __init__(self, section: Section) -> None:
+        self._heading = frozenset(_stems(section.title))
+        self._paragraphs = [frozenset(_stems(text)) for text in section.paragraphs]
+        counts = Counter(itertools.chain.from_iterable(_stems(t) for t in section.paragraphs[:3]))
+        common = {stem for stem, count in counts.most_common(4) if count > 1}
+        # A title names the subject; a text without one shows it by what it repeats.
+        self.topic = self._heading or frozenset(common)
+        if section.heading is not None and self._heading:
+            opening = self._paragraphs[0] if self._paragraphs else frozenset()
+            shared = {stem for stem in self._heading if _has(opening, stem)}
+            self.topic = frozenset(shared) or self._heading
+
+    def mentions(self, topic: frozenset[str], paragraph: int) -> bool:
+        return any(_has(self._paragraphs[paragraph], stem) for stem in topic)
+
+    def heading_mentions(self, topic: frozenset[str]) -> bool:
+        return any(_has(self._heading, stem) for stem in topic)
+
+
+def _has(words: frozenset[str], stem: str) -> bool:
+    """Whether the words have the stem or one that begins with it ("skin" in "skincare")."""
+    return stem in words or (
+        len(stem) >= 4 and any(word.startswith(stem) or stem.startswith(word) for word in words)
+    )
+
+
+def _stems(text: str) -> list[str]:
+    found = []
+    for word in words_of(text):
+        if len(word) < 3 or word in _STOP or word.isdigit():
+            continue
+        for ending in ("ies", "ing", "es", "en", "s", "n", "e", "y"):
+            if word.endswith(ending) and len(word) - len(ending) >= 4:
+                word = word[: -len(ending)]
+                break
+        found.append(word[:9])
+    return found
+
+
+def _key(title: str) -> str:
+    return " ".join(words_of(title))
+
+
+# --- the best division --------------------------------------------------------------------------
+
+
+def _best(table: list[list[float]]) -> tuple[list[int], list[Doubt]]:
+    """The division with the highest total, and by how much it wins at each section."""
+    count = len(table)
+    ahead = [float("-inf")] * count + [0.0]  # best total of everything from a start on
+    choice = [0] * count
+    for start in range(count - 1, -1, -1):
+        for length, score in enumerate(table[start], start=1):
+            total = score + ahead[start + length]
+            if total > ahead[start]:
+                ahead[start], choice[start] = total, start + length
+    behind = [0.0] + [float("-inf")] * count  # best total of everything before a start
+    for start in range(count):
+        for length, score in enumerate(table[start], start=1):
+            behind[start + length] = max(behind[start + length], behind[start] + score)
+    starts = [0]
+    while choice[starts[-1]] < count:
+        starts.append(choice[starts[-1]])
+    without = _best_without(table, behind, ahead)
+    doubts = []
+    for number in range(1, count):
+        margin = behind[number] + ahead[number] - without[number]
+        doubts.append(Doubt(number, number in starts, abs(margin)))
+    return starts, doubts
+
+
+def _best_without(table: list[list[float]], behind: list[float], ahead: list[float]) -> list[float]:
+    """For each section, the best total of a division in which it starts no article."""
+    count = len(table)
+    best = [float("-inf")] * count
+    for start in range(count):
+        reach = float("-inf")
+        for end in range(count, start + 1, -1):
+            reach = max(reach, behind[start] + table[start][end - start - 1] + ahead[end])
+            best[end - 1] = max(best[end - 1], reach)
+    return best
