@@ -1,0 +1,276 @@
+"""HTTP for provider APIs: the one module that knows which client makes the requests.
+
+It tells apart what never left, what may have arrived and what was answered; it never retries,
+cancels or follows anything, and knows no provider. Facts about httpx are those of 0.28.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+import httpcore
+import httpx
+
+_CONNECT_SECONDS = 10.0
+_MAX_ANSWER = 10_000_000
+_MAX_CONNECTIONS = 128  # twice what `in_flight` may be: nobody waits for a place
+# Shorter than servers keep theirs: a connection that the server is about to close is not reused.
+_KEEPALIVE_SECONDS = 5.0
+_REPLACE_AFTER = 3  # failures in a row
+
+# The loop's time at which the current request must be over, whatever trickles in.
+_deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
+
+# It logs whole URLs at INFO, and they may hold addresses and keys.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+logging.getLogger("httpcore").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A complete answer. Header names are in lower case; the body is as it came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NeverLeft:
+    """No byte of the request reached the other side."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """The request, or a part of it, left; what became of it is not known."""
+
+    reason: str
+
+
+Result = Response | NeverLeft | InDoubt
+
+
+class Transport(Protocol):
+    """Makes one request. Nothing that the outside world does makes it raise."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        timeout: timedelta,
+    ) -> Result:
+        """`timeout` is for the whole request, its answer included."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class HttpxTransport:
+    """The transport over httpx. A client that misbehaves is replaced and closed once it is idle."""
+
+    def __init__(self, *, max_answer: int = _MAX_ANSWER) -> None:
+        self._max_answer = max_answer
+        self._ssl = httpx.create_ssl_context(trust_env=False)
+        self._client = self._new_client()
+        self._failures = 0
+        self._in_use: dict[httpx.AsyncClient, int] = {}
+        self._retired: set[httpx.AsyncClient] = set()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        timeout: timedelta,
+    ) -> Result:
+        client = self._client
+        self._in_use[client] = self._in_use.get(client, 0) + 1
+        seconds = timeout.total_seconds()
+        token = _deadline.set(asyncio.get_running_loop().time() + seconds)
+        ended = False
+        try:
+            result = await self._attempt(client, method, url, headers, body, seconds)
+            ended = True
+            return result
+        finally:
+            _deadline.reset(token)
+            if not ended:  # cancelled from outside: its pool never recovers from that
+                self._retire(client)
+            await self._done_with(client)
+
+    async def _attempt(
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        seconds: float,
+    ) -> Result:
+        request = client.build_request(
+            method,
+            url,
+            headers={**headers, "Accept-Encoding": "identity"},
+            content=body,
+            timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
+        )
+        try:
+            response = await client.send(request, stream=True)
+            try:
+                result = await self._read(response)
+            finally:
+                await response.aclose()
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            self._failed(client)
+            return NeverLeft(f"no connection: {_describe(error)}")
+        except httpx.PoolTimeout:
+            self._retire(client)
+            return NeverLeft("no free connection")
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            return NeverLeft(f"the request cannot be made: {_describe(error)}")
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            self._failed(client)
+            return InDoubt(_describe(error))
+        self._failures = 0
+        return result
+
+    async def _read(self, response: httpx.Response) -> Result:
+        """The body as it came, up to the limit; it is never decompressed."""
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            return InDoubt("the answer is compressed, which was not asked for")
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > self._max_answer:
+                return InDoubt(f"the answer is over {self._max_answer} bytes")
+        return Response(response.status_code, dict(response.headers), bytes(body))
+
+    async def close(self) -> None:
+        """Close every client; requests under way end in doubt."""
+        for client in {self._client, *self._retired}:
+            await client.aclose()
+        self._retired.clear()
+
+    # --- clients that misbehave -----------------------------------------------------------------
+
+    def _new_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=_DeadlineTransport(self._ssl), trust_env=False, follow_redirects=False
+        )
+
+    def _failed(self, client: httpx.AsyncClient) -> None:
+        self._failures += 1
+        if self._failures >= _REPLACE_AFTER:
+            self._retire(client)
+
+    def _retire(self, client: httpx.AsyncClient) -> None:
+        if client is self._client:
+            self._client = self._new_client()
+            self._failures = 0
+            self._retired.add(client)
+
+    async def _done_with(self, client: httpx.AsyncClient) -> None:
+        self._in_use[client] -= 1
+        if self._in_use[client] == 0:
+            del self._in_use[client]
+            if client in self._retired:
+                self._retired.discard(client)
+                await client.aclose()
+
+
+def _describe(error: Exception) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+# --- a total time-out, which httpx does not have ------------------------------------------------
+
+
+class _DeadlineTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport on a network whose reads and writes end at the request's deadline.
+
+    A time-out of httpx is for one read: a byte a second would hold a request for ever, and to
+    cancel it would poison the pool. httpx has no parameter for the network, hence its attribute.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context, trust_env=False)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=_MAX_CONNECTIONS,
+            max_keepalive_connections=_MAX_CONNECTIONS,
+            keepalive_expiry=_KEEPALIVE_SECONDS,
+            retries=0,
+            network_backend=_DeadlineNetwork(),
+        )
+
+
+def _remaining(timeout: float | None) -> float | None:
+    left = _deadline.get() - asyncio.get_running_loop().time()
+    if left == float("inf"):
+        return timeout
+    left = max(left, 0.001)
+    return left if timeout is None else min(timeout, left)
+
+
+class _DeadlineNetwork(httpcore.AsyncNetworkBackend):
+    def __init__(self) -> None:
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _DeadlineStream(
+            await self._network.connect_tcp(
+                host, port, _remaining(timeout), local_address, socket_options
+            )
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        await self._network.sleep(seconds)
+
+
+class _DeadlineStream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._stream.read(max_bytes, _remaining(timeout))
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, _remaining(timeout))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _DeadlineStream(
+            await self._stream.start_tls(ssl_context, server_hostname, _remaining(timeout))
+        )
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
