@@ -1,1 +1,32 @@
-"""rendering"""
+"""Rendering: from an issue to HTML, text and headers with slots for what differs between people.
+
+It knows no database, no network and no subscriber; an issue is compiled once, and a recipient is
+then one substitution.
+"""
+
+from newsletter.rendering.compile import (
+    MOST_SEGMENTS,
+    Rendered,
+    compile_issue,
+    direction,
+    neutral_recipient,
+)
+from newsletter.rendering.images import MediaFile
+from newsletter.rendering.message import UNSCHEDULED, compose, eml_bytes, message_id
+from newsletter.rendering.notice import render_notice
+from newsletter.rendering.theme import theme_css_variables
+
+__all__ = [
+    "MOST_SEGMENTS",
+    "UNSCHEDULED",
+    "MediaFile",
+    "Rendered",
+    "compile_issue",
+    "compose",
+    "direction",
+    "eml_bytes",
+    "message_id",
+    "neutral_recipient",
+    "render_notice",
+    "theme_css_variables",
+]

@@ -1,0 +1,78 @@
+"""The text part of a whole message: blocks in order, the footnotes, then what the law asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from newsletter.rendering.slots import in_url
+from newsletter.rendering.text import Footnotes, indent, to_text, wrap
+from newsletter.rendering.views import View
+
+_RULE = "-" * 40
+
+
+def write(views: Sequence[View], heading: str, footer: Sequence[str]) -> str:
+    """The text part. `footer` are its paragraphs, ready."""
+    notes = Footnotes()
+    pieces = [wrap(heading)] if heading else []
+    pieces += [piece for view in views if (piece := _view(view, notes))]
+    if notes.urls:
+        pieces.append("\n".join(["Links:", *notes.lines()]))
+    pieces.append("\n\n".join([_RULE, *footer]))
+    return "\n\n".join(pieces) + "\n"
+
+
+def _view(view: View, notes: Footnotes) -> str:
+    match view.type:
+        case "columns" | "column":
+            return "\n\n".join(piece for child in view.children if (piece := _view(child, notes)))
+        case "divider":
+            return "* * *"
+        case "button":
+            return f"{wrap(view.label)}:\n{in_url(view.href)}"
+        case "image":
+            return _image(view, notes)
+        case "quote":
+            return _quote(view, notes)
+        case "tip":
+            return _tip(view, notes)
+        case "excerpt" | "feature":
+            return _story(view, notes)
+    return to_text(view.tokens, notes)
+
+
+def _tip(view: View, notes: Footnotes) -> str:
+    title = f"TIP: {view.title}" if view.title else "TIP"
+    pieces = [wrap(title), to_text(view.tokens, notes)]
+    if view.href:
+        pieces.append(f"Read on: {in_url(view.href)}")
+    return indent("\n".join(pieces), "* ", "  ")
+
+
+def _story(view: View, notes: Footnotes) -> str:
+    pieces = [_title(view.title)] if view.title else []
+    if view.image and view.alt:
+        pieces.append(wrap(f"[{view.alt}]"))
+    pieces.append(to_text(view.tokens, notes))
+    if view.href:
+        pieces.append(f"Read on: {in_url(view.href)}")
+    return "\n\n".join(piece for piece in pieces if piece)
+
+
+def _title(title: str) -> str:
+    wrapped = wrap(title)
+    return f"{wrapped}\n{'-' * max(len(line) for line in wrapped.splitlines())}"
+
+
+def _image(view: View, notes: Footnotes) -> str:
+    pieces = [wrap(f"[{view.alt}]") if view.alt else "", to_text(view.tokens, notes)]
+    if view.href:
+        pieces.append(in_url(view.href))
+    return "\n".join(piece for piece in pieces if piece)
+
+
+def _quote(view: View, notes: Footnotes) -> str:
+    quoted = to_text(view.tokens, notes)
+    if view.by:
+        quoted += f"\n\n-- {view.by}"
+    return indent(quoted, "> ", "> ")
