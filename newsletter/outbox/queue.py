@@ -1,0 +1,115 @@
+"""Queues mail inside the caller's transaction: it leaves exactly if what it tells of happened."""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import Connection, func, select
+
+from newsletter.audience.sql import insert_into
+from newsletter.rendering import render_notice
+from newsletter.store.schema import outbox
+from newsletter.workspace import Workspace
+
+Kind = Literal["confirmation", "notice", "webhook"]
+
+WEBHOOK = ":webhook"  # ends the cause of a webhook's row
+
+_log = logging.getLogger(__name__)
+_BODY = re.compile(r"<body[^>]*>", re.IGNORECASE)
+
+
+def enqueue(
+    connection: Connection,
+    *,
+    kind: Kind,
+    cause: str,
+    to: str,
+    subject: str,
+    html: str,
+    text: str,
+    now: datetime,
+) -> bool:
+    """Queue one message; False if that `cause` was queued already, whatever became of it."""
+    return _insert(connection, now, kind=kind, cause=cause, to_email=to, subject=subject,
+                   html=html, text=text, state="pending")  # fmt: skip
+
+
+def notify_editors(
+    connection: Connection,
+    workspace: Workspace,
+    now: datetime,
+    *,
+    cause: str,
+    subject: str,
+    text: str,
+    issue_html: str | None = None,
+) -> bool:
+    """Tell the editors by mail, by webhook if one is set, and in the log: once a `cause`.
+
+    `text` is Markdown; `issue_html`, a whole page, is shown beneath it in the mail. False if that
+    cause was told already. What may happen again needs something in its cause that differs.
+    """
+    people = list(dict.fromkeys(workspace.settings.editors.notify))
+    new = False
+    if people:
+        html, plain = render_notice(workspace, subject, text)
+        if issue_html is not None:
+            html = _above(html, issue_html)
+        for person in people:
+            new |= enqueue(
+                connection,
+                kind="notice",
+                cause=f"{cause}:{person}",
+                to=person,
+                subject=subject,
+                html=html,
+                text=plain,
+                now=now,
+            )
+    if workspace.settings.editors.webhook:
+        new |= enqueue(
+            connection,
+            kind="webhook",
+            cause=cause + WEBHOOK,
+            to="",
+            subject=subject,
+            html="",
+            text=text,
+            now=now,
+        )
+    elif not people:  # nobody to tell: the row keeps the log from repeating itself
+        new = _insert(connection, now, kind="notice", cause=cause, to_email="", subject=subject,
+                      html="", text=text, state="failed", reason="no editor is named")  # fmt: skip
+    if new:
+        _log.warning("%s (%s)", subject, cause)
+    return new
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """When the next message is to be sent or looked into; None if none waits."""
+    waiting = outbox.c.state.in_(("pending", "in_doubt"))
+    query = select(func.min(outbox.c.not_before)).where(waiting)
+    due: datetime | None = connection.execute(query).scalar_one()
+    return due
+
+
+def _insert(connection: Connection, now: datetime, **values: str) -> bool:
+    statement = (
+        insert_into(connection, outbox)
+        .values(**values, not_before=now, created_at=now, updated_at=now)
+        .on_conflict_do_nothing(index_elements=["cause"])
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def _above(notice: str, page: str) -> str:
+    """The page with the notice's body at its top; both are of the same template family."""
+    opened, start = _BODY.search(notice), _BODY.search(page)
+    if opened is None or start is None:
+        return notice
+    body = notice[opened.end() : notice.lower().rfind("</body>")]
+    return page[: start.end()] + body + page[start.end() :]
