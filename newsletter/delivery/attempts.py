@@ -22,6 +22,7 @@ from sqlalchemy import (
     bindparam,
     exists,
     insert,
+    literal_column,
     or_,
     select,
     update,
@@ -52,7 +53,7 @@ _ACCEPT = (
     delivery_move("accept")
     .where(_THIS_ROW)
     .values(
-        reason="",
+        reason=literal_column("''"),
         provider_message_id=bindparam("b_message"),
         updated_at=_NOW,
     )

@@ -88,6 +88,8 @@ def build(letter: Letter, provider: Provider, key: str, rows: Sequence[Row[Any]]
 
 
 def _message(letter: Letter, key: str, row: Row[Any]) -> Message:
+    if not row.email:
+        raise ValueError("the address is gone")
     recipient = Recipient(
         subscriber=row.subscriber_id,
         email=row.email,

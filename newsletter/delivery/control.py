@@ -41,17 +41,13 @@ def resume(connection: Connection, name: str, now: datetime) -> Row[Any]:
 def cancel(connection: Connection, name: str, now: datetime) -> Row[Any]:
     """End a send: whoever has not got it will not. The reason says how many had left."""
     send = _not_over(connection, name)
-    total, left, flying = (
-        connection.execute(
-            select(
-                func.count(),
-                func.coalesce(func.sum(_one_if(sorted(LEFT))), 0),
-                func.coalesce(func.sum(_one_if(["sending", "in_doubt"])), 0),
-            ).where(deliveries.c.send_id == send.id)
-        )
-        .one()
-        ._tuple()
-    )
+    total, left, flying = connection.execute(
+        select(
+            func.count(),
+            func.coalesce(func.sum(_one_if(sorted(LEFT))), 0),
+            func.coalesce(func.sum(_one_if(["sending", "in_doubt"])), 0),
+        ).where(deliveries.c.send_id == send.id)
+    ).one()
     reason = f"cancelled by a person: {left} of {total} had left"
     if flying:
         reason += f", {flying} more may have"

@@ -7,12 +7,13 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, exists, func, literal, select
 
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.delivery.transitions import move_send
 from newsletter.store.schema import batches, deliveries, sends
+from newsletter.store.types import Instant
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def _without_open_batches(connection: Connection) -> list[tuple[int, str, str]]:
     query = select(sends.c.id, sends.c.send, sends.c.state).where(
         sends.c.state.in_(["sending", "paused", "held"]), sends.c.filled_at.is_not(None), ~working
     )
-    return [row._tuple() for row in connection.execute(query.order_by(sends.c.id))]
+    return [tuple(row) for row in connection.execute(query.order_by(sends.c.id))]
 
 
 def _unfinished(connection: Connection, send_id: int) -> dict[str, int]:
@@ -83,7 +84,7 @@ def next_wake(connection: Connection, now: datetime, *, of_others: bool = True) 
     query = (
         select(
             batches.c.state,
-            func.min(func.coalesce(batches.c.not_before, now)),
+            func.min(func.coalesce(batches.c.not_before, literal(now, Instant()))),
             func.max(sends.c.not_before),
             func.min(batches.c.lease_until),
         )

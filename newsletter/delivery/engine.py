@@ -125,7 +125,7 @@ class _Engine:
         finish_sends(runtime)
         with runtime.store.read() as connection:
             query = select(sends.c.id, sends.c.provider).where(sends.c.state == "sending")
-            self.live = [row._tuple() for row in connection.execute(query.order_by(sends.c.id))]
+            self.live = [tuple(row) for row in connection.execute(query.order_by(sends.c.id))]
         self.seen.update(due, [send_id for send_id, _ in self.live])
 
     def break_lost_leases(self, now: datetime) -> None:

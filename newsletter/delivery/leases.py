@@ -180,7 +180,7 @@ def all_leases(connection: Connection) -> list[tuple[int, int, int, str, datetim
         columns.lease_holder,
         columns.lease_until,
     ).where(columns.state == "leased")
-    return [row._tuple() for row in connection.execute(query)]
+    return [tuple(row) for row in connection.execute(query)]
 
 
 def break_lease(

@@ -92,7 +92,7 @@ def _check_rows(
     query = select(func.count(), func.count(func.distinct(deliveries.c.subscriber_id))).where(
         deliveries.c.send_id == send.id
     )
-    rows, people = connection.execute(query).one()._tuple()
+    rows, people = connection.execute(query).one()
     if rows != people:
         findings.add(1, f"{rows} rows are for {people} people")
     return int(rows)
