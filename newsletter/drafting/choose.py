@@ -12,7 +12,15 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, select
 
 from newsletter.clock import Clock
-from newsletter.content import ContentItem, Tip, find_tips, is_blocked, load_items, most_different
+from newsletter.content import (
+    ContentItem,
+    Tip,
+    excerpt,
+    find_tips,
+    is_blocked,
+    load_items,
+    most_different,
+)
 from newsletter.drafting.files import list_issues, read_issue
 from newsletter.errors import NewsletterError
 from newsletter.store import Store
@@ -90,10 +98,15 @@ def _pick(free: Sequence[ContentItem], kind: str, count: int) -> list[ContentIte
 
 def _found_tips(articles: Sequence[ContentItem], count: int) -> list[Tip]:
     """Tips of the chosen articles, one of each in turn: no other article is used up for a tip."""
-    found = [find_tips(article) for article in articles] if count > 0 else []
+    if count <= 0:
+        return []
+    found = [
+        [tip for tip in find_tips(article) if tip.text not in excerpt(article).text]
+        for article in articles
+    ]
     turns = max((len(tips) for tips in found), default=0)
     in_turn = [tips[turn] for turn in range(turns) for tips in found if turn < len(tips)]
-    return in_turn[: max(0, count)]
+    return in_turn[:count]
 
 
 def used_content(

@@ -16,6 +16,7 @@ from newsletter.drafting.wording import (
     as_markdown,
     as_value,
     defused,
+    listed,
     quoted,
     shortened,
     wording,
@@ -175,25 +176,27 @@ class _Draft:
             blocks.append(f"## {self.say.tips}")
             blocks += [self._tip(tip) for tip in self.tips]
         if self.site.base_url:
-            button = f'::: button {{href="{self.site.base_url}/"}}\n{self.say.button}\n:::'
+            button = (
+                f"::: button {{href={quoted(self.site.base_url + '/')}}}\n{self.say.button}\n:::"
+            )
             blocks += ["::: divider\n:::", self.say.updates, button]
         return "\n".join(front) + "\n" + "\n\n".join(blocks) + "\n"
 
     def _preheader(self, titles: Sequence[str]) -> str:
         if others := titles[1:]:
-            listed = " · ".join(as_value(title).rstrip(".") for title in others)
-            return shortened(self.say.preheader.format(titles=listed), _PREHEADER_WIDTH)
+            together = " · ".join(as_value(title).rstrip(".") for title in others)
+            return shortened(self.say.preheader.format(titles=together), _PREHEADER_WIDTH)
         if self.articles:
             first = excerpt(self.articles[0], words=self.words).sentences[:1]
             return shortened(as_value(_unmarked("".join(first))), _PREHEADER_WIDTH)
         return ""
 
     def _intro(self, titles: Sequence[str]) -> str:
-        listed = [f"*{as_markdown(title)}*" for title in titles]
+        pieces = [f"*{as_markdown(title)}*" for title in titles]
         if self.articles and self.tips:
             several = len(self.tips) > 1
-            listed.append(self.say.and_tips[several].format(count=len(self.tips)))
-        return f"{self.say.intro.format(titles=', '.join(listed))}."
+            pieces.append(self.say.and_tips[several].format(count=len(self.tips)))
+        return f"{self.say.intro.format(titles=listed(pieces, self.say.last))}."
 
     def _excerpt(self, item: ContentItem) -> str:
         attributes = [f"from={quoted_if_needed(item.id)}", f"title={quoted(item.title)}"]

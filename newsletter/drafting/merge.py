@@ -144,7 +144,7 @@ def _read_field(node: nodes.Node, expression: str, where: Where) -> str:
     if not isinstance(node, nodes.Name):
         raise _not_allowed(expression, where)
     field = ".".join([node.name, *reversed(names)])
-    custom = field.startswith(CUSTOM_FIELD) and len(names) == 2 and names[0][0] != "_"
+    custom = field.startswith(CUSTOM_FIELD) and len(names) == 2 and not names[0].startswith("__")
     if custom or field in SUBSCRIBER_FIELDS or field in LINKS:
         return field
     raise BadInput(f"unknown merge field {field!r}", where=where, hint=suggest(field, KNOWN_FIELDS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 class Wording:
     greeting: str
     intro: str  # {titles}
+    last: str  # before the last of several
     and_tips: Mapping[bool, str]  # by whether there are several; {count}
     tips: str
     updates: str
@@ -21,7 +22,8 @@ class Wording:
 
 _ENGLISH = Wording(
     greeting='Hello {{ subscriber.first_name | default("there") }},',
-    intro="in this issue: {titles}",
+    intro="In this issue: {titles}",
+    last=" and ",
     and_tips={False: "a tip", True: "{count} tips"},
     tips="Tips to try",
     updates="More of this, as soon as it is out:",
@@ -33,7 +35,8 @@ _WORDINGS = {
     "en": _ENGLISH,
     "de": Wording(
         greeting='Hallo {{ subscriber.first_name | default("und willkommen") }},',
-        intro="in dieser Ausgabe: {titles}",
+        intro="In dieser Ausgabe: {titles}",
+        last=" und ",
         and_tips={False: "ein Tipp", True: "{count} Tipps"},
         tips="Tipps zum Ausprobieren",
         updates="Mehr davon, sobald es erscheint:",
@@ -42,7 +45,8 @@ _WORDINGS = {
     ),
     "fr": Wording(
         greeting='Bonjour {{ subscriber.first_name | default("et bienvenue") }},',
-        intro="dans ce numéro : {titles}",
+        intro="Dans ce numéro : {titles}",
+        last=" et ",
         and_tips={False: "un conseil", True: "{count} conseils"},
         tips="Conseils à essayer",
         updates="La suite, dès sa parution :",
@@ -51,6 +55,7 @@ _WORDINGS = {
     ),
 }
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _JINJA = re.compile(r"\{(?=[{%#])")
 _FENCE = re.compile(r"^( {0,3})(?=:::)", re.MULTILINE)
 _SPECIAL = re.compile(r"([\\`*_\[\]<>~|])")
@@ -75,13 +80,21 @@ def defused(markdown: str) -> str:
 
 def as_value(text: str) -> str:
     """Plain text for a subject or an attribute, where entities would be shown as they are."""
-    return _JINJA.sub("{ ", " ".join(text.split()))
+    line = " ".join(_CONTROL.sub(" ", text).split())
+    return _JINJA.sub("{ ", line)
 
 
 def quoted(text: str) -> str:
     """An attribute's value in quotes."""
     escaped = as_value(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def listed(pieces: Sequence[str], last: str) -> str:
+    """`one, two and three`."""
+    if len(pieces) < 2:
+        return "".join(pieces)
+    return f"{', '.join(pieces[:-1])}{last}{pieces[-1]}"
 
 
 def yaml_line(key: str, text: str) -> str:
