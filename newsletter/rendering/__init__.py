@@ -15,6 +15,7 @@ from newsletter.rendering.images import MediaFile
 from newsletter.rendering.message import UNSCHEDULED, compose, eml_bytes, message_id
 from newsletter.rendering.notice import render_notice
 from newsletter.rendering.theme import theme_css_variables
+from newsletter.rendering.views import segments_of
 
 __all__ = [
     "MOST_SEGMENTS",
@@ -28,5 +29,6 @@ __all__ = [
     "message_id",
     "neutral_recipient",
     "render_notice",
+    "segments_of",
     "theme_css_variables",
 ]

@@ -96,6 +96,12 @@ class _Compiler:
     def _known_segments(self, known: Collection[str] | None) -> tuple[str, ...]:
         found = segments_of(self.issue.blocks)
         for name, block in found.items():
+            if name == "all":
+                raise BadInput(
+                    "an `only` block for `all`, who are everybody",
+                    where=self.issue.where(block.line),
+                    hint="Leave the block's fences out, or name a segment.",
+                )
             if known is not None and name not in known:
                 raise BadInput(
                     f"no such segment: {name!r}",

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
 from newsletter.errors import BadInput, Where
@@ -34,7 +35,7 @@ def _parser() -> MarkdownIt:
         return _STAND_IN.sub(lambda m: chr(int(m[1])), normalise(stood_in))
 
     parser.normalizeLink = normalise_link  # type: ignore[method-assign]  # its own extension point
-    parser.validateLink = is_allowed  # type: ignore[method-assign]
+    parser.validateLink = is_allowed  # type: ignore[method-assign,assignment]
     return parser
 
 
@@ -74,8 +75,7 @@ def resolve(
 
 def to_html(tokens: Sequence[Token]) -> str:
     """The HTML of tokens."""
-    rendered: str = _PARSER.renderer.render(tokens, _PARSER.options, {})
-    return rendered.strip()
+    return str(_PARSER.renderer.render(tokens, _PARSER.options, {})).strip()
 
 
 def label(source: str) -> str:
@@ -86,5 +86,5 @@ def label(source: str) -> str:
         for child in inline.children or ()
         if child.type not in ("link_open", "link_close", "image")
     ]
-    rendered: str = _PARSER.renderer.renderInline(children, _PARSER.options, {})
+    rendered = RendererHTML(_PARSER).renderInline(children, _PARSER.options, {})
     return " ".join(rendered.replace("<br />", " ").split())

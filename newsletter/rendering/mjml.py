@@ -31,7 +31,8 @@ from newsletter.rendering.templates import AT
 MAX_DEPTH = 100
 
 _VOID = frozenset(
-    "area base br col embed hr img input link meta param source track wbr".split()
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param"}
+    | {"source", "track", "wbr"}
 )  # HTML elements that have no closing tag
 _TAG = re.compile(
     r"""<!--.*?-->|<(/?)([A-Za-z][\w:-]*)((?:[^"'<>]|"[^"]*"|'[^']*')*?)(/?)>|<(?=[A-Za-z/!?])""",
@@ -321,10 +322,10 @@ def _inline(page: str, css: list[str]) -> str:
     """Apply the rules of `<mj-style inline="inline">`, which mrml accepts and forgets."""
     if not css:
         return page
+    # With keep_at_rules it would not apply extra_css at all (0.24.0); style tags keep theirs.
     inliner = css_inline.CSSInliner(
         inline_style_tags=False,
         keep_style_tags=True,
-        keep_at_rules=True,
         load_remote_stylesheets=False,
         extra_css="\n".join(css),
     )

@@ -104,6 +104,7 @@ class Viewer:
     def _leaf(self, block: Block, width: int) -> View:
         where = self.issue.where(block.body_line or block.line)
         source = self._source(block)
+        is_hero = block.type == "feature" and width == TEXT_WIDTH
         tokens = markdown.parse(self.table.mark(block.body, where), where)
         href = self._href(block) or (
             self.links.address(source.url) if source and source.url else ""
@@ -116,7 +117,7 @@ class Viewer:
             href=href,
             by=self._attribute(block, "by"),
             alt=self._attribute(block, "alt"),
-            image=self._image(block, width),
+            image=self._image(block, FULL_WIDTH if is_hero else width),
             source=source,
             tokens=tuple(tokens),
         )
