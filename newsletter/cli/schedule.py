@@ -1,9 +1,152 @@
-"""Commands of the room `schedule`."""
+"""Commands of the room `schedule`: an issue becomes a send, now or at a time."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from newsletter.cli.base import Context, JsonOption, WorkspaceOption, emit, open_context
+
+if TYPE_CHECKING:
+    from newsletter.scheduling import Scheduled
+
+SlugArgument = Annotated[str, typer.Argument(metavar="SLUG", help="The issue's name.")]
+AtOption = Annotated[
+    str,
+    typer.Option(
+        "--at",
+        metavar="TIME",
+        help='When: "2026-11-26 09:00", or with an offset 2026-11-26T09:00+00:00.',
+    ),
+]
+ZoneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tz", metavar="ZONE", help="The zone of a TIME without offset; else the site's."
+    ),
+]
+SegmentOption = Annotated[
+    str | None, typer.Option("--to", metavar="SEGMENT", help="Instead of the issue's audience.")
+]
+ProviderOption = Annotated[
+    str | None,
+    typer.Option("--provider", metavar="NAME", help="One of [[providers]]; else the first."),
+]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Do not try links.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
+    app.command("schedule")(schedule)
+    app.command("send")(send)
+    app.command("reschedule")(reschedule)
+
+
+def schedule(
+    slug: SlugArgument,
+    at: AtOption,
+    offline: OfflineOption = False,
+    tz: ZoneOption = None,
+    to: SegmentOption = None,
+    provider: ProviderOption = None,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Check an issue, freeze it, and send it at a time. Later edits change nothing of it."""
+    from newsletter.scheduling import schedule as schedule_issue
+
+    context = open_context(workspace)
+    moment = _moment(context, at, tz)
+    done = schedule_issue(
+        context.workspace,
+        context.store,
+        context.clock,
+        slug,
+        at=moment,
+        segment=to,
+        provider=provider,
+        offline=offline,
+    )
+    emit(done.as_json(), as_json, lambda: _show(context, done))
+
+
+def send(
+    slug: SlugArgument,
+    offline: OfflineOption = False,
+    to: SegmentOption = None,
+    provider: ProviderOption = None,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Check an issue, freeze it, and have it sent now, by the scheduler or a worker."""
+    from newsletter.scheduling import schedule as schedule_issue
+
+    context = open_context(workspace)
+    done = schedule_issue(
+        context.workspace,
+        context.store,
+        context.clock,
+        slug,
+        segment=to,
+        provider=provider,
+        offline=offline,
+    )
+    emit(done.as_json(), as_json, lambda: _show(context, done))
+
+
+def reschedule(
+    send: Annotated[
+        str, typer.Argument(metavar="SEND", help="The send's name, such as milia.1, or its issue.")
+    ],
+    at: AtOption,
+    tz: ZoneOption = None,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Move a send that has not started to another time."""
+    from newsletter.delivery import find_send, status
+    from newsletter.scheduling import reschedule as move
+
+    context = open_context(workspace)
+    with context.store.read() as connection:
+        name: str = find_send(connection, send).send
+    move(context.store, context.clock, name, _moment(context, at, tz))
+    with context.store.read() as connection:
+        document = status(connection, context.workspace, name)
+
+    def show() -> None:
+        from rich.console import Console
+
+        when = datetime.fromisoformat(document["at"])
+        Console().print(f"{name} is scheduled for [bold]{_local(context, when)}[/]")
+
+    emit(document, as_json, show)
+
+
+def _moment(context: Context, text: str, zone: str | None) -> datetime:
+    from newsletter.scheduling import find_zone, parse_time
+
+    site = context.workspace.settings.site.zone
+    return parse_time(text, find_zone(zone) if zone else site, context.clock.now())
+
+
+def _local(context: Context, moment: datetime) -> str:
+    zone = context.workspace.settings.site.zone
+    return f"{moment.astimezone(zone):%A %d %B %Y, %H:%M} ({zone.key})"
+
+
+def _show(context: Context, done: Scheduled) -> None:
+    from rich.console import Console
+
+    from newsletter.scheduling import spell_finding
+
+    console = Console(highlight=False)
+    people = "recipient" if done.recipients == 1 else "recipients"
+    console.print(f"[bold]{done.send}[/] is scheduled for [bold]{_local(context, done.at)}[/]")
+    console.print(f"  to {done.segment}: {done.recipients} {people} as of now")
+    console.print(f"  frozen as {done.frozen[:16]}…")
+    for finding in done.findings:
+        console.print(f"  {finding.severity}: {spell_finding(finding)}", markup=False)
+    console.print("The scheduler sends it: keep `newsletter scheduler` running.")

@@ -1,1 +1,21 @@
-"""scheduling"""
+"""Scheduling: freezes issues, writes sends down, and keeps the rhythm of the editions.
+
+All times are moments in UTC that come from the caller; the database is the truth. It never talks to
+a provider: what is due is sent by the delivery stage.
+"""
+
+from newsletter.scheduling.freezing import Frozen, freeze
+from newsletter.scheduling.localtime import check_editions, find_zone, parse_time
+from newsletter.scheduling.sends import Scheduled, reschedule, schedule, spell_finding
+
+__all__ = [
+    "Frozen",
+    "Scheduled",
+    "check_editions",
+    "find_zone",
+    "freeze",
+    "parse_time",
+    "reschedule",
+    "schedule",
+    "spell_finding",
+]

@@ -1,0 +1,211 @@
+"""Schedules issues: checked, frozen and written down as one send, or nothing at all happens.
+
+Who schedules an issue first is decided by a unique index. Recipients are counted here and chosen
+only when the send starts; nothing here sends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from newsletter.audience import segment_exists, segment_size
+from newsletter.checks import Finding, blocks, check_issue
+from newsletter.clock import Clock, isoformat
+from newsletter.drafting import read_issue
+from newsletter.errors import Conflict, DoesNotHold, NotFound
+from newsletter.providers import provider_named
+from newsletter.scheduling.freezing import Frozen, compile_now, keep, source_digest
+from newsletter.store import Store
+from newsletter.store.schema import send_sources, sends
+from newsletter.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A send that was written down; `recipients` counts those who would get it now."""
+
+    send: str
+    issue: str
+    at: datetime
+    segment: str
+    recipients: int
+    frozen: str
+    findings: tuple[Finding, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's shape."""
+        return {
+            "send": self.send,
+            "issue": self.issue,
+            "state": "scheduled",
+            "at": isoformat(self.at),
+            "segment": self.segment,
+            "recipients": self.recipients,
+            "frozen": self.frozen,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NewSend:
+    """What a send is made from. `edition` names the one that it belongs to."""
+
+    frozen: Frozen
+    at: datetime
+    segment: str
+    provider: str
+    edition: str | None = None
+
+
+def schedule(
+    workspace: Workspace,
+    store: Store,
+    clock: Clock,
+    slug: str,
+    *,
+    at: datetime | None = None,
+    segment: str | None = None,
+    provider: str | None = None,
+    offline: bool = False,
+) -> Scheduled:
+    """Check, freeze and schedule an issue, for now without `at`.
+
+    `segment` is instead of the issue's audience, `provider` instead of the first. Raises `NotFound`
+    for an unknown issue, segment or provider, `Conflict` if it is scheduled or sent already,
+    `DoesNotHold` with the findings that block, `BadInput` for what is wrong in the issue.
+    """
+    issue = read_issue(workspace, slug)
+    named = provider_named(workspace, provider).name
+    target = segment or issue.audience
+    with store.read() as connection:
+        require_segment(connection, target)
+        refuse_second(connection, slug)
+    source = source_digest(workspace, slug)
+    findings = check_issue(
+        workspace, store, clock, slug, offline=offline, segment=target, provider=named
+    )
+    refuse_blocked(slug, findings)
+    frozen = compile_now(workspace, store, slug)
+    if frozen.source_sha256 != source:
+        raise Conflict(
+            f"the issue {slug!r} was edited while it was being checked",
+            hint="Try again once it is saved.",
+        )
+    try:
+        with store.begin() as connection:
+            now = clock.now()
+            keep(connection, frozen, now)
+            new = NewSend(frozen, at or now, target, named)
+            _, name = add_send(connection, new, now)
+            recipients = segment_size(connection, target)
+    except IntegrityError as error:  # another process was first, at the same moment
+        with store.read() as connection:
+            refuse_second(connection, slug)
+        raise Conflict(f"the issue {slug!r} was scheduled by somebody else meanwhile") from error
+    return Scheduled(name, slug, at or now, target, recipients, frozen.sha256, tuple(findings))
+
+
+def require_segment(connection: Connection, segment: str) -> None:
+    """Raises `NotFound` for a segment that nobody was ever put in."""
+    if not segment_exists(connection, segment):
+        raise NotFound(
+            f"there is no segment {segment!r}",
+            hint="`newsletter audience segments` lists those there are.",
+        )
+
+
+def refuse_second(connection: Connection, slug: str) -> None:
+    """Raises `Conflict` if the issue has a send that was not cancelled."""
+    query = select(sends.c.send, sends.c.state, sends.c.at).where(
+        sends.c.issue == slug, sends.c.state != "cancelled"
+    )
+    row = connection.execute(query).first()
+    if row is None:
+        return
+    if row.state == "sent":
+        raise Conflict(f"the issue {slug!r} was sent already, as {row.send}")
+    raise Conflict(
+        f"the issue {slug!r} is {row.state} already, as {row.send} for {isoformat(row.at)}",
+        hint=f"Move it with `newsletter reschedule {row.send} --at TIME`, or cancel it first.",
+    )
+
+
+def refuse_blocked(slug: str, findings: list[Finding]) -> None:
+    """Raises `DoesNotHold` that lists the findings which block."""
+    blocking = blocks(findings)
+    if blocking:
+        listed = "\n".join(f"  {spell_finding(finding)}" for finding in blocking)
+        raise DoesNotHold(
+            f"{slug} cannot be sent as it is:\n{listed}",
+            hint=f"`newsletter check {slug}` shows everything that was found.",
+        )
+
+
+def spell_finding(finding: Finding) -> str:
+    """One finding on one line."""
+    place = finding.file if finding.line is None else f"{finding.file}:{finding.line}"
+    hint = f" {finding.hint}" if finding.hint else ""
+    return f"{place}: {finding.message} [{finding.rule}]{hint}"
+
+
+def add_send(connection: Connection, new: NewSend, now: datetime) -> tuple[int, str]:
+    """Write a send down inside the caller's transaction; returns its id and public name.
+
+    The frozen issue is kept already. Raises `Conflict` if the issue has a send, `IntegrityError` if
+    another process adds one at the same moment.
+    """
+    slug = new.frozen.issue
+    refuse_second(connection, slug)
+    earlier = select(func.count()).select_from(sends).where(sends.c.issue == slug)
+    name = f"{slug}.{connection.execute(earlier).scalar_one() + 1}"
+    statement = (
+        insert(sends)
+        .values(
+            send=name,
+            issue=slug,
+            frozen=new.frozen.sha256,
+            segment=new.segment,
+            provider=new.provider,
+            state="scheduled",
+            at=new.at,
+            edition=new.edition,
+            created_at=now,
+        )
+        .returning(sends.c.id)
+    )
+    send_id: int = connection.execute(statement).scalar_one()
+    rows = [{"send_id": send_id, "content": source} for source in new.frozen.compiled.sources]
+    if rows:
+        connection.execute(insert(send_sources), rows)
+    return send_id, name
+
+
+def reschedule(store: Store, clock: Clock, send: str, at: datetime) -> None:
+    """Move a send that has not started, also a paused or held one, to another time.
+
+    Raises `NotFound` for an unknown send and `Conflict` for one that has started or is over.
+    """
+    movable = sends.c.state.in_(("scheduled", "paused", "held")) & sends.c.filled_at.is_(None)
+    with store.begin() as connection:
+        moved = connection.execute(
+            update(sends)
+            .where(sends.c.send == send, movable)
+            .values(state="scheduled", at=at, reason="", not_before=None, released_at=clock.now())
+        ).rowcount
+        if moved:
+            return
+        state = connection.execute(
+            select(sends.c.state).where(sends.c.send == send)
+        ).scalar_one_or_none()
+    if state is None:
+        raise NotFound(f"there is no send {send!r}", hint="`newsletter status` lists them.")
+    if state in {"sent", "cancelled"}:
+        raise Conflict(f"the send {send} is {state}: it cannot be moved any more")
+    raise Conflict(
+        f"the send {send} has started: it cannot be moved any more",
+        hint=f"`newsletter pause {send}` or `newsletter cancel {send}` stops it.",
+    )
