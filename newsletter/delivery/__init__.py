@@ -9,7 +9,13 @@ from newsletter.delivery.engine import RunReport, run_due
 from newsletter.delivery.naming import find_send
 from newsletter.delivery.proof import Matched, apply_event
 from newsletter.delivery.runtime import DeliveryRuntime, Policy, open_runtime
-from newsletter.delivery.status import counts, export_rows, list_status, status
+from newsletter.delivery.status import (
+    attempts_once_in_doubt,
+    counts,
+    export_rows,
+    list_status,
+    status,
+)
 from newsletter.delivery.verifying import verify
 
 __all__ = [
@@ -18,6 +24,7 @@ __all__ = [
     "Policy",
     "RunReport",
     "apply_event",
+    "attempts_once_in_doubt",
     "cancel",
     "counts",
     "export_rows",

@@ -19,6 +19,7 @@ from newsletter.store.schema import deliveries, media
 from newsletter.tokens import recipient_token
 
 _log = logging.getLogger(__name__)
+_METADATA_LENGTH = 80  # of a value, at the strictest provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,11 @@ def _message(letter: Letter, key: str, row: Row[Any]) -> Message:
         recipient,
         variant=row.variant,
         at=letter.at,
-        metadata={"attempt": key, "delivery": f"{letter.send_id}.{row.position}"},
+        metadata={
+            "attempt": key,
+            "delivery": f"{letter.send_id}.{row.position}",
+            "send": letter.send[:_METADATA_LENGTH],
+        },
         media=letter.media,
     )
 

@@ -11,10 +11,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from newsletter.delivery.attempts import doubt
 from newsletter.store.schema import attempts, batches, deliveries, sends
+from newsletter.store.types import Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,7 @@ def give_back(
     values: dict[str, object] = {"lease_holder": None, "lease_until": None}
     if failed:
         values["failures"] = batches.c.failures + 1
-        values["failing_since"] = func.coalesce(batches.c.failing_since, now)
+        values["failing_since"] = func.coalesce(batches.c.failing_since, literal(now, Instant()))
     elif progress:
         values |= {"failures": 0, "failing_since": None}
     left = not_before is not None or has_work(connection, lease)

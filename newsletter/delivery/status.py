@@ -13,7 +13,7 @@ from newsletter.delivery.transitions import DELIVERY
 from newsletter.drafting import issue_digest, load_issue
 from newsletter.errors import NewsletterError
 from newsletter.store import Store
-from newsletter.store.schema import deliveries, frozen_issues, sends
+from newsletter.store.schema import attempts, deliveries, frozen_issues, sends
 from newsletter.workspace import Workspace
 
 _EXPORT_ROWS = 2000
@@ -40,6 +40,15 @@ def counts(connection: Connection, send_id: int) -> dict[str, int]:
     found = {row.state: row.number for row in connection.execute(query)}
     by_state = {state: found.get(state, 0) for state in DELIVERY}
     return {"total": sum(by_state.values()), **by_state}
+
+
+def attempts_once_in_doubt(connection: Connection, name: str) -> int:
+    """How many requests of the send had an unknown outcome at some time, settled or not."""
+    send = find_send(connection, name)
+    query = select(func.count()).where(
+        attempts.c.send_id == send.id, attempts.c.doubt_at.is_not(None)
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def export_rows(store: Store, name: str) -> Iterator[dict[str, Any]]:

@@ -39,18 +39,36 @@ NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 def make_compiled(issue: str = "milia", segments: tuple[str, ...] = ()) -> CompiledIssue:
     """A small frozen issue: a greeting, a personal link, a variant for each set of segments."""
 
+    base = "http://127.0.0.1:8000"
+    postal = "Glow Letter Ltd, 1 Rose Lane, London E1 6AN"
+
     def message(note: str) -> CompiledMessage:
         slots = (
             Slot("subscriber.first_name", (("default", "there"),), "html"),
             Slot("links.token", (), "url"),
         )
-        link = "https://glow.example/unsubscribe/"
         return CompiledMessage(
             slots=slots,
-            subject=("Does it help?",),
-            html=("<p>Hello ", 0, f'{note}</p><a href="{link}', 1, '">unsubscribe</a>'),
-            text=("Hello ", 0, f"{note}\n{link}", 1),
-            headers=(("List-Unsubscribe", (f"<{link}", 1, ">")),),
+            subject=("Does microneedling help milia?",),
+            html=(
+                "<p>Hello ",
+                0,
+                f'{note}</p><a href="{base}/archive/{issue}">web version</a>'
+                f'<a href="{base}/unsubscribe/',
+                1,
+                f'">unsubscribe</a><p>{postal}</p>',
+            ),
+            text=(
+                "Hello ",
+                0,
+                f"{note}\n{base}/archive/{issue}\n{base}/unsubscribe/",
+                1,
+                f"\n{postal}",
+            ),
+            headers=(
+                ("List-Unsubscribe", (f"<{base}/unsubscribe/", 1, ">")),
+                ("List-Unsubscribe-Post", ("List-Unsubscribe=One-Click",)),
+            ),
         )
 
     names = [""]
@@ -59,7 +77,7 @@ def make_compiled(issue: str = "milia", segments: tuple[str, ...] = ()) -> Compi
     return CompiledIssue(
         issue=issue,
         language="en",
-        title="Does it help?",
+        title="Does microneedling help milia?",
         summary="",
         sender_name="Glow Letter",
         sender_email="hello@glow.example",
