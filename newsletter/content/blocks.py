@@ -45,10 +45,15 @@ def split_lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def read_blocks(lines: list[str], offset: int = 0) -> list[Block]:
-    """The blocks of the lines; `offset` is the number of lines before them in the file."""
+def read_blocks(lines: list[str], offset: int = 0, *, marked: bool = False) -> list[Block]:
+    """The blocks of the lines; `offset` is the number of lines before them in the file.
+
+    Where headings are marked (`marked`, or Markdown that has several) nothing else is one.
+    """
     blocks = _raw_blocks(lines, offset)
     blocks = _mark_calls(blocks)
+    if marked or sum(block.level > 0 for block in blocks) > 1:
+        return [_with_meta(blocks, index) for index in range(len(blocks))]
     return _mark_headings(blocks)
 
 

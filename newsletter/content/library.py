@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -215,11 +216,23 @@ def slug(title: str) -> str:
     return name.strip("-") or "untitled"
 
 
-def write_item(path: Path, values: Mapping[str, Any], body: str) -> None:
-    """Write an item's file whole or not at all (another name first, then renamed)."""
+def write_item(
+    workspace: Workspace,
+    kind: Kind,
+    title: str,
+    values: Mapping[str, Any],
+    body: str,
+    *,
+    over: Collection[str] = (),
+) -> ContentItem:
+    """Write a new item whole or not at all, under the first free id made from its title.
+
+    Ids in `over` count as free: their files are replaced.
+    """
     text = f"{frontmatter.compose(dict(values))}\n{body.strip()}\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    folder = workspace.content / FOLDERS[kind]
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
     draft = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
@@ -227,10 +240,22 @@ def write_item(path: Path, values: Mapping[str, Any], body: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         draft.chmod(0o644)
-        draft.replace(path)
-    except BaseException:
+        return read_item(workspace, _place(draft, folder, slug(title), over))
+    finally:
         draft.unlink(missing_ok=True)
-        raise
+
+
+def _place(draft: Path, folder: Path, name: str, over: Collection[str]) -> Path:
+    """Give the draft its name, which no other process can take between a look and the deed."""
+    for number in itertools.count(1):
+        path = folder / f"{name}{'' if number == 1 else f'-{number}'}.md"
+        if _id_of(path) in over:
+            draft.replace(path)
+            return path
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+            return path
+    raise AssertionError("the numbers do not end")
 
 
 _REFERENCE = re.compile(r'\bfrom=(?:"([^"\n]*)"|([^\s}"]+))')

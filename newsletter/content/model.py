@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["article", "tip"]
 
@@ -41,6 +41,18 @@ class ContentItem:
     def source_file(self) -> str:
         """The source without the lines: what several articles of one file have in common."""
         return self.source.partition("#L")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is to become an item unless one with its `sha256` is there; `values`: front matter."""
+
+    kind: Kind
+    title: str
+    body: str
+    source: str
+    sha256: str
+    values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

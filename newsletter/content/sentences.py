@@ -99,6 +99,11 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text stand: (start, end)."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
 def count_words(text: str) -> int:
     return len(_WORD.findall(text))
 

@@ -57,22 +57,25 @@ class Division:
     uncertain: list[Noted] = field(default_factory=list)
 
 
-def divide(text: str, *, split_at: Sequence[int] = (), whole: bool = False) -> Division:
+def divide(
+    text: str, *, split_at: Sequence[int] = (), whole: bool = False, marked: bool = False
+) -> Division:
     """Divide a text into articles.
 
     `split_at` gives the first line of every article but the first, in place of the guess; `whole`
-    says that it is one article. Raises `BadInput` for a line that the text does not have.
+    says that it is one article, `marked` that every heading is marked as Markdown does. Raises
+    `BadInput` for a line that the text does not have.
     """
     lines = split_lines(text)
     division = Division()
     if whole or split_at:
         for first, last in _ranges(lines, split_at):
-            blocks = read_blocks(lines[first - 1 : last], first - 1)
+            blocks = read_blocks(lines[first - 1 : last], first - 1, marked=marked)
             _take_calls(blocks, division)
             if sections := sections_of(blocks):
                 division.parts.append(_part(sections, lines))
         return division
-    blocks = read_blocks(lines)
+    blocks = read_blocks(lines, marked=marked)
     _take_calls(blocks, division)
     sections = sections_of(blocks)
     starts, doubts = find_starts(sections)

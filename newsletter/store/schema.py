@@ -113,6 +113,8 @@ content_items = Table(
     Column("id", Text, nullable=False, unique=True),
     Column("sha256", String(64), nullable=False, index=True),
     Column("shingles", Integer, nullable=False),
+    Column("source", Text, nullable=False, index=True),  # without lines
+    Column("stamp", Text, nullable=False),  # of the file when it was read: another one, read anew
 )
 
 content_shingles = Table(
