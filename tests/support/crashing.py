@@ -21,12 +21,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from newsletter.clock import SystemClock
 from newsletter.delivery import DeliveryRuntime, Policy, run_due
 from newsletter.providers import open_provider, provider_named
 from newsletter.store import Store, open_store
 from newsletter.workspace import Workspace
-from sqlalchemy import Connection
 
 QUICK = Policy(
     first_wait=timedelta(milliseconds=20),

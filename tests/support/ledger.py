@@ -1,4 +1,4 @@
-"""A ledger with people and a scheduled send, and a provider whose record can be asked afterwards."""
+"""A ledger with people and a scheduled send, and a provider that keeps a record of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+from sqlalchemy import insert, select, update
+
 from newsletter.compiled import CompiledIssue, CompiledMessage, Slot
 from newsletter.delivery import DeliveryRuntime, Policy, RunReport, run_due, status, verify
 from newsletter.providers.base import (
@@ -31,7 +33,6 @@ from newsletter.settings import ProviderSettings
 from newsletter.store import Store
 from newsletter.store.schema import frozen_issues, sends, subscribers
 from newsletter.workspace import Workspace
-from sqlalchemy import insert, select, update
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

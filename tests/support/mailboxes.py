@@ -28,8 +28,7 @@ class RunningMailbox:
 
     def set_faults(self, **faults: Any) -> None:
         """Replace all fault switches; `seed` is one of them."""
-        names = ("latency rate_limit error_before error_after drop_before drop_after html slow "
-                 "refuse lookup_error webhook_lost webhook_repeated").split()  # fmt: skip
+        names = ["latency", "rate_limit", "error_before", "error_after", "drop_before", "drop_after", "html", "slow", "refuse", "lookup_error", "webhook_lost", "webhook_repeated"]  # fmt: skip
         document = {name: faults.get(name) for name in names} | {"seed": faults.get("seed", 0)}
         with httpx.Client(trust_env=False) as client:
             answer = client.put(
