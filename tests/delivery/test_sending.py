@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import insert, select, update
@@ -172,7 +173,7 @@ def test_a_refused_request_backs_off_and_obeys_retry_after(world):
     ]
     here.run()
     assert here.provider.received == everybody(4)
-    waits = [later - earlier for earlier, later in zip(asked_at, asked_at[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(asked_at)]
     assert timedelta(seconds=90) <= waits[0] < timedelta(seconds=95)
     assert timedelta(seconds=1) <= waits[1] < timedelta(seconds=6)
     keys = [prepared.key for prepared in here.provider.requests]

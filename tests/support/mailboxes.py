@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from newsletter.mailbox.faults import FAULTS
+
 ROOT = Path(__file__).parent.parent.parent
 TOKEN = "local-key"
 
@@ -28,7 +30,7 @@ class RunningMailbox:
 
     def set_faults(self, **faults: Any) -> None:
         """Replace all fault switches; `seed` is one of them."""
-        names = ["latency", "rate_limit", "error_before", "error_after", "drop_before", "drop_after", "html", "slow", "refuse", "lookup_error", "webhook_lost", "webhook_repeated"]  # fmt: skip
+        names = {*FAULTS}
         document = {name: faults.get(name) for name in names} | {"seed": faults.get("seed", 0)}
         with httpx.Client(trust_env=False) as client:
             answer = client.put(

@@ -1,0 +1,359 @@
+"""Unknown outcomes: settled by a key, by a look-up after its lag, by an event, or by a person."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy import select, update
+
+from newsletter.delivery import apply_event, resolve, resume, run_due
+from newsletter.delivery.attempts import load_attempt, record_answer
+from newsletter.errors import Conflict
+from newsletter.providers.base import (
+    Accepted,
+    Answered,
+    Deferred,
+    Denied,
+    Event,
+    EventType,
+    Unknown,
+)
+from newsletter.store.schema import attempts, deliveries, outbox, subscribers
+from support.ledger import everybody, lost_after, lost_before, make_world
+
+KEYS = {"idempotency": timedelta(hours=24), "lookup": False}
+LOOKUP = {"idempotency": None, "lookup": True}
+BOTH = {"idempotency": timedelta(hours=24), "lookup": True}
+NEITHER = {"idempotency": None, "lookup": False}
+
+
+@pytest.fixture
+def world(workspace, store, clock):
+    return partial(make_world, workspace, store, clock)
+
+
+def states_of_attempts(here):
+    with here.store.read() as connection:
+        query = select(attempts.c.state).order_by(attempts.c.batch, attempts.c.number)
+        return list(connection.execute(query).scalars())
+
+
+@pytest.mark.parametrize("means", [KEYS, LOOKUP, BOTH], ids=["keys", "lookup", "both"])
+@pytest.mark.parametrize("fault", [lost_before, lost_after])
+def test_a_lost_answer_is_settled_and_nobody_gets_it_twice(world, means, fault):
+    here = world(people=8, **means)
+    here.provider.faults = [fault, None, fault, fault]
+    here.run()
+    assert here.provider.received == everybody(8)
+    assert here.status()["state"] == "sent"
+    assert here.counts() == {"total": 8, "accepted": 8}
+    assert here.verify() == []
+
+
+def test_a_repeat_has_the_same_key_and_the_same_bytes(world):
+    here = world(people=4, **KEYS)
+    here.provider.faults = [lost_after, lost_before]
+    here.run()
+    assert len({(p.key, p.body) for p in here.provider.requests}) == 1
+    assert len(here.provider.requests) == 3
+
+
+def test_an_empty_look_up_within_the_lag_proves_nothing(world):
+    here = world(people=4, **LOOKUP)
+    here.provider.faults = [lost_after]
+    here.run()
+    assert here.provider.received == everybody(4)
+    assert len(here.provider.requests) == 1
+    assert here.provider.lookups, "it was asked"
+
+
+def test_only_after_the_lag_an_attempt_counts_as_not_accepted_and_a_new_one_is_made(world):
+    here = world(people=4, **LOOKUP)
+    asked_at = []
+    here.provider.during = lambda _prepared: asked_at.append(here.clock.now())
+    here.provider.faults = [lost_before]
+    here.run()
+    assert asked_at[1] - asked_at[0] >= timedelta(minutes=2)
+    assert len({prepared.key for prepared in here.provider.requests}) == 2
+    assert states_of_attempts(here) == ["settled", "answered"]
+
+
+def test_a_part_that_a_look_up_finds_is_accepted_and_only_the_rest_is_sent_again(world):
+    here = world(people=4, **LOOKUP)
+
+    def half(provider, prepared):
+        provider.accept(prepared)
+        provider.kept[:] = [kept for kept in provider.kept if kept[1] < "reader3"]
+        return Unknown("a read time-out")
+
+    here.provider.faults = [half]
+    here.run()
+    assert here.provider.received == everybody(4)
+    assert here.provider.requests[1].recipients == ("reader3@example.com", "reader4@example.com")
+    assert here.verify() == []
+
+
+def test_look_ups_that_fail_prove_nothing_and_are_made_again(world):
+    here = world(people=4, **LOOKUP)
+    here.provider.faults = [lost_after]
+    here.provider.failing_lookups = 9
+    here.run()
+    assert here.provider.received == everybody(4)
+    assert here.status()["state"] == "sent"
+    assert len(here.provider.requests) == 1
+
+
+def test_look_ups_that_never_work_end_in_a_held_send_and_resume_asks_again(world):
+    here = world(people=8, **LOOKUP)
+    here.provider.faults = [lost_after]
+    here.provider.failing_lookups = 10**6
+    assert here.run().held == ["milia.1"]
+    told = here.status()
+    assert told["state"] == "held"
+    assert "4 deliveries are in doubt" in told["reason"]
+    assert here.counts() == {"total": 8, "accepted": 4, "in_doubt": 4}
+    assert here.verify() == []
+    with here.store.read() as connection:
+        subjects = list(connection.execute(select(outbox.c.subject)).scalars())
+    assert "The send milia.1 is held" in subjects
+    here.provider.failing_lookups = 0
+    with here.store.begin() as connection:
+        resume(connection, "milia.1", here.clock.now())
+    here.run()
+    assert here.provider.received == everybody(8)
+    assert here.status()["state"] == "sent"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Deferred("429", timedelta(seconds=3)), Denied("401"), Unknown("HTML")],
+    ids=["throttled", "denied", "unknown"],
+)
+def test_a_refused_repeat_says_nothing_of_the_first_request(world, outcome):
+    here = world(people=4, **KEYS)
+    here.provider.faults = [lost_after, lambda *_: outcome]
+    here.run()
+    if isinstance(outcome, Denied):
+        assert here.status()["state"] == "held"
+        assert here.counts() == {"total": 4, "in_doubt": 4}
+        with here.store.begin() as connection:
+            resume(connection, "milia.1", here.clock.now())
+        here.run()
+    assert here.provider.received == everybody(4)
+    assert len({prepared.key for prepared in here.provider.requests}) == 1
+    assert here.status()["state"] == "sent"
+
+
+def test_a_body_that_would_differ_is_not_repeated(world):
+    here = world(people=4, **BOTH)
+    here.provider.faults = [lost_before]
+
+    def change(_prepared):
+        with here.store.begin() as connection:
+            connection.execute(
+                update(deliveries).where(deliveries.c.position == 1).values(first_name="Grace")
+            )
+
+    here.provider.during = change
+    here.run()
+    assert here.provider.received == everybody(4)
+    assert len({prepared.key for prepared in here.provider.requests}) == 2
+    assert here.provider.lookups
+
+
+def test_a_key_past_its_life_is_not_used_any_more(world):
+    here = world(people=4, idempotency=timedelta(seconds=30), lookup=True)
+    here.provider.faults = [lost_after]
+    here.run()
+    assert len(here.provider.requests) == 1, "60 s of time-out would outlast the key"
+    assert here.provider.received == everybody(4)
+
+
+def test_a_repeat_does_not_reach_somebody_who_left_meanwhile(world):
+    here = world(people=4, **BOTH)
+    here.provider.faults = [lost_before]
+    here.provider.during = lambda _prepared: here.leave("reader3@example.com")
+    here.run()
+    assert here.provider.received == everybody(4, but=(3,))
+    assert here.counts() == {"total": 4, "accepted": 3, "skipped": 1}
+    assert here.verify() == []
+
+
+def test_with_neither_key_nor_look_up_it_waits_for_an_event_and_then_for_a_person(world):
+    here = world(people=8, **NEITHER)
+    here.provider.faults = [lost_after]
+    assert here.run().held == ["milia.1"]
+    assert here.counts() == {"total": 8, "accepted": 4, "in_doubt": 4}
+    assert here.verify() == []
+    key = here.provider.requests[0].key
+    for position in range(1, 5):
+        event = Event(
+            type=EventType.DELIVERED,
+            recipient=f"reader{position}@example.com",
+            provider_message_id=f"m{position}",
+            at=here.clock.now(),
+            metadata={"attempt": key, "delivery": f"1.{position}"},
+        )
+        with here.store.begin() as connection:
+            matched = apply_event(connection, event, provider="main", now=here.clock.now())
+        assert matched is not None
+        assert matched.changed
+    assert here.counts() == {"total": 8, "accepted": 4, "delivered": 4}
+    assert here.status()["state"] == "sent", "nothing is left to decide"
+    assert here.verify() == []
+
+
+@pytest.mark.parametrize(("how", "copies"), [("resend", 2), ("abandon", 1)])
+def test_a_person_decides_what_nothing_could_settle(world, how, copies):
+    here = world(people=8, **NEITHER)
+    here.provider.faults = [lost_after]
+    here.run()
+    with here.store.begin() as connection:
+        resolve(connection, "milia.1", how, here.clock.now())
+    here.run()
+    assert here.provider.received["reader1@example.com"] == copies
+    assert here.status()["state"] == "sent"
+    assert here.counts().get("in_doubt") is None
+    assert here.verify() == []
+    with pytest.raises(Conflict), here.store.begin() as connection:
+        resolve(connection, "milia.1", how, here.clock.now())
+
+
+def test_an_answer_of_another_length_is_no_answer(world):
+    here = world(people=4, **LOOKUP)
+
+    def short(provider, prepared):
+        provider.accept(prepared)
+        return Answered((Accepted("1"),))
+
+    here.provider.faults = [short]
+    here.run()
+    assert here.provider.received == everybody(4)
+    assert here.verify() == []
+
+
+def test_a_provider_that_raises_has_proved_nothing(world):
+    here = world(people=4, **LOOKUP)
+
+    def broken(provider, prepared):
+        provider.accept(prepared)
+        raise RuntimeError("a bug in a provider's module")
+
+    here.provider.faults = [broken]
+    here.run()
+    assert here.provider.received == everybody(4)
+
+
+# --- workers that vanish ------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Ends a worker as a crash does: nothing of it runs any more."""
+
+
+def crash_during(here, moment, **changes):
+    """Run until the request number `moment`, and leave everything as a crash would."""
+
+    async def go():
+        runtime = here.runtime(**changes)
+
+        async def never(_prepared):
+            here.provider.send = original
+            runtime.stop.set()
+            task = asyncio.current_task()
+            assert task is not None
+            for other in asyncio.all_tasks():
+                if other is not task:
+                    other.cancel()
+            await asyncio.sleep(3600)
+
+        original = here.provider.send
+        requests = 0
+
+        async def send(prepared):
+            nonlocal requests
+            requests += 1
+            if requests == moment:
+                return await never(prepared)
+            return await original(prepared)
+
+        here.provider.send = send
+        await run_due(runtime)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(go())
+
+
+@pytest.mark.parametrize("means", [KEYS, LOOKUP], ids=["keys", "lookup"])
+def test_what_a_vanished_worker_had_begun_is_in_doubt_and_is_settled(world, means):
+    here = world(people=12, settings={"in_flight": 1}, **means)
+    crash_during(here, 2)
+    assert here.counts() == {"total": 12, "pending": 4, "sending": 4, "accepted": 4}
+    here.clock.advance(minutes=1)
+    started = here.clock.now()
+    here.run()
+    assert here.provider.received == everybody(12)
+    assert here.status()["state"] == "sent"
+    assert here.verify() == []
+    assert here.clock.now() - started >= timedelta(seconds=50), "its lease was waited out"
+
+
+def test_a_worker_that_has_surely_ended_is_not_waited_for(world):
+    here = world(people=4, settings={"in_flight": 1}, **KEYS)
+    crash_during(here, 1)
+    started = here.clock.now()
+    here.run(gone=lambda _holder: True)
+    assert here.provider.received == everybody(4)
+    assert here.clock.now() - started < timedelta(seconds=30)
+
+
+def test_a_late_answer_and_a_successor_agree_on_what_was_accepted(world):
+    """The first worker wakes after its lease was taken over and the attempt settled as missing."""
+    here = world(people=4, **LOOKUP)
+    here.provider.faults = [lost_before]
+    here.provider.failing_lookups = 10**6
+    here.run()
+    key = here.provider.requests[0].key
+    with here.store.read() as connection:
+        attempt = load_attempt(connection, key)
+    answer = [Accepted(f"late-{n}") for n in range(4)]
+    with here.store.begin() as connection:
+        assert record_answer(connection, attempt, answer, here.clock.now())
+    assert here.counts() == {"total": 4, "accepted": 4}
+    with here.store.begin() as connection:
+        resume(connection, "milia.1", here.clock.now())
+    here.run()
+    assert len(here.provider.requests) == 1
+    assert here.status()["state"] == "sent"
+    assert here.verify() == []
+
+
+def test_events_about_a_message_that_was_taken_for_lost_stop_it_from_being_sent_again(world):
+    here = world(people=4, settings={"in_flight": 1}, **LOOKUP)
+    here.provider.faults = [lost_before]
+    held = []
+
+    def deliver_late(prepared):
+        if len(here.provider.requests) == 2 and not held:
+            held.append(prepared)
+
+    here.provider.during = deliver_late
+    here.run()
+    first = here.provider.requests[0].key
+    event = Event(
+        type=EventType.DELIVERED,
+        recipient="reader1@example.com",
+        provider_message_id="late",
+        at=here.clock.now(),
+        metadata={"attempt": first, "delivery": "1.1"},
+    )
+    with here.store.begin() as connection:
+        assert apply_event(connection, event, provider="main", now=here.clock.now())
+    violations = here.verify()
+    assert len(violations) == 1, "the ledger does not hide that somebody got it twice"
+    assert "two attempts" in violations[0]
+    with here.store.read() as connection:
+        assert connection.execute(select(subscribers.c.id)).all()
