@@ -8,14 +8,14 @@ from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.elements import ColumnElement
 
-from newsletter.audience.segments import segment_exists, segment_select, segments
+from newsletter.audience.segments import ALL, segment_select
 from newsletter.checks.finding import Problem, Rule
 from newsletter.checks.reading import segments_named
 from newsletter.checks.subject import Audience, Compiled, Draft
 from newsletter.compiled import CompiledIssue
 from newsletter.drafting.suggest import suggest
 from newsletter.store import Store
-from newsletter.store.schema import subscribers
+from newsletter.store.schema import segment_members, subscribers
 
 _CUSTOM = "subscriber.fields."
 
@@ -30,8 +30,7 @@ def ask_audience(
     sizes: dict[str, int] = {}
     missing: dict[tuple[str, str], int] = {}
     with store.read() as connection:
-        known = {"all", *(entry["name"] for entry in segments(connection))}
-        known |= {segment} if segment_exists(connection, segment) else set()
+        known = {ALL, *connection.scalars(select(segment_members.c.segment).distinct())}
         for around, field in {(frozenset(), ""), *fields}:
             people = _people(segment, around)
             key = ",".join(sorted(around))

@@ -13,8 +13,8 @@ from newsletter.checks.subject import Draft, Prober
 from newsletter.drafting.suggest import shorten
 from newsletter.errors import BadInput, NewsletterError
 
-_AT_ONCE = 8
-_MOST = 200  # links tried: an issue has a few dozen
+_AT_ONCE = 16
+_MOST = 100  # links tried: an issue has a few dozen
 _HOST = re.compile(r"(?!-)[\w-]+(?:\.[\w-]+)*\.?", re.ASCII)
 _SENDS_ROBOTS_AWAY = frozenset({401, 403, 405, 406, 429, 451, 999})
 

@@ -21,6 +21,9 @@ _TOKEN_BYTES = 40
 _VALUE_BYTES = 24
 
 _WORD = re.compile(r"[^\W_]{3,}")
+_BESIDE_A_FIELD = re.compile(f"\\S*[{OWN_LINK}{VALUE}]\\S*")
+_FOOTNOTE = re.compile(r"\s?\[\d+\]")
+_NO_LETTER = re.compile(r"[\W_]+")
 _UNSEEN = re.compile(r"<(style|script|head)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.DOTALL | re.I)
 
 
@@ -107,14 +110,16 @@ def _showing(text: BlockText, subject: Compiled) -> Iterator[CompiledMessage]:
 
 
 def _missing(text: BlockText, message: CompiledMessage) -> set[str]:
+    """Words of the block that the text part has nowhere, marks and footnotes left aside."""
     wanted = {
         word
         for passage in text.passages
-        for word in _WORD.findall(
-            re.sub(f"\\S*[{OWN_LINK}{VALUE}]\\S*", " ", passage.text).casefold()
-        )
+        for word in _WORD.findall(_BESIDE_A_FIELD.sub(" ", passage.text).casefold())
     }
-    return wanted - _words(whole(message.text, message), is_html=False) if wanted else set()
+    if not wanted:
+        return wanted
+    squeezed = _NO_LETTER.sub("", _FOOTNOTE.sub("", whole(message.text, message)).casefold())
+    return {word for word in wanted if word not in squeezed}
 
 
 def _words(text: str, *, is_html: bool) -> set[str]:

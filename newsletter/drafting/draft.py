@@ -173,7 +173,7 @@ class _Draft:
             blocks.append(self._intro(titles))
         blocks += [self._excerpt(item) for item in self.articles]
         if self.tips:
-            blocks.append(f"## {self.say.tips}")
+            blocks.append(f"## {self.say.tips[len(self.tips) > 1]}")
             blocks += [self._tip(tip) for tip in self.tips]
         if self.site.base_url:
             button = (

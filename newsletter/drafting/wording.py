@@ -14,7 +14,7 @@ class Wording:
     intro: str  # {titles}
     last: str  # before the last of several
     and_tips: Mapping[bool, str]  # by whether there are several; {count}
-    tips: str
+    tips: Mapping[bool, str]  # the heading over them
     updates: str
     button: str
     preheader: str  # {titles}
@@ -25,7 +25,7 @@ _ENGLISH = Wording(
     intro="In this issue: {titles}",
     last=" and ",
     and_tips={False: "a tip", True: "{count} tips"},
-    tips="Tips to try",
+    tips={False: "A tip to try", True: "Tips to try"},
     updates="More of this, as soon as it is out:",
     button="Get updated",
     preheader="Also: {titles}",
@@ -38,7 +38,7 @@ _WORDINGS = {
         intro="In dieser Ausgabe: {titles}",
         last=" und ",
         and_tips={False: "ein Tipp", True: "{count} Tipps"},
-        tips="Tipps zum Ausprobieren",
+        tips={False: "Ein Tipp zum Ausprobieren", True: "Tipps zum Ausprobieren"},
         updates="Mehr davon, sobald es erscheint:",
         button="Auf dem Laufenden bleiben",
         preheader="Außerdem: {titles}",
@@ -48,7 +48,7 @@ _WORDINGS = {
         intro="Dans ce numéro : {titles}",
         last=" et ",
         and_tips={False: "un conseil", True: "{count} conseils"},
-        tips="Conseils à essayer",
+        tips={False: "Un conseil à essayer", True: "Conseils à essayer"},
         updates="La suite, dès sa parution :",
         button="Rester au courant",
         preheader="Et aussi : {titles}",

@@ -84,7 +84,7 @@ def at(finding: Finding) -> tuple[str, int | None]:
 def test_a_good_issue_has_no_finding(workspace: Workspace, check: Check) -> None:
     folder = write(
         workspace,
-        'Hello {{ subscriber.first_name | default("there") }}, [change]({{ links.preferences }})\n\n'
+        'Hello {{ subscriber.first_name | default("there") }}, [edit]({{ links.preferences }})\n\n'
         '::: image {src=a.png alt="A towel" href="https://a.example/?e={{ subscriber.email }}"}\n'
         ":::\n\n"
         "::::: columns\n:::: column\n::: tip\nWear *SPF*.\n:::\n::::\n:::: column\n"
@@ -375,6 +375,11 @@ def test_words_lost_from_the_text_part_are_named_with_their_block(
     finding = check()["text.complete"]
     assert at(finding) == ("block", 7)
     assert "sunscreen" in finding.message
+
+
+def test_marks_within_words_are_no_loss(workspace: Workspace, check: Check) -> None:
+    write(workspace, "un*frigg*able, [foot](https://a.example)note, code`able`, **bo**ld.\n")
+    assert check() == {}
 
 
 class _Site(BaseHTTPRequestHandler):
