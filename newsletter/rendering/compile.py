@@ -127,7 +127,7 @@ class _Compiler:
             for count in range(len(self.segments) + 1)
             for names in combinations(self.segments, count)
         }
-        web_images = Images(self.issue.folder, self.base, embed=False)
+        web_images = Images(self.issue.folder, self.base, embed=False) if embed else images
         web = self._web(web_images)
         files = {**web_images.files, **images.files}
         media = tuple(files[sha256] for sha256 in sorted(files))

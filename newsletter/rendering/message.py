@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage, MIMEPart
-from email.policy import SMTP
+from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime
 from functools import lru_cache
 
@@ -118,7 +118,8 @@ def _fix_boundaries(mail: EmailMessage) -> None:
             part.set_boundary(f"=_{hashlib.sha256(seed.encode()).hexdigest()[:40]}")
 
 
-def _policy(message: Message):  # type: ignore[no-untyped-def]
+def _policy(message: Message) -> EmailPolicy:
+    """Headers in ASCII, save where a mailbox itself is not (RFC 6532)."""
     local_parts = (message.sender[1], message.to[1], message.reply_to)
     return SMTP.clone(utf8=not all(part.rpartition("@")[0].isascii() for part in local_parts))
 
@@ -126,6 +127,8 @@ def _policy(message: Message):  # type: ignore[no-untyped-def]
 def _address(name: str, email: str, *, field: str) -> Address:
     local, _, domain = email.rpartition("@")
     try:
+        if not local or not domain:
+            raise ValueError("a part is missing")
         return Address(escape_text(name), local, _ascii_domain(domain))
     except (ValueError, IndexError) as error:
         raise BadInput(

@@ -110,8 +110,9 @@ class _Checker:
         if not text or self._holder():
             return
         parent = f"<{self.stack[-1].name}>" if self.stack else "the template"
+        shown = "a block's HTML" if _CONTENT.match(text) else f"text {_shorten(text)}"
         raise BadInput(
-            f"text directly in {parent}: {_shorten(text)}",
+            f"{shown} stands directly in {parent}, after this tag",
             where=self.where,
             hint="Put it into <mj-text>, <mj-button> or another component for text.",
         )

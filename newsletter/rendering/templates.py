@@ -24,7 +24,7 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.environment import Environment
 from jinja2.exceptions import SecurityError
 from jinja2.filters import do_join
-from jinja2.runtime import BlockReference, Macro, markup_join
+from jinja2.runtime import BlockReference, Macro, Undefined, markup_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
@@ -138,7 +138,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Macros, blocks, and what loops and mappings offer; no `ljust(10**9)` of a text."""
-        if isinstance(obj, (Macro, BlockReference)):
+        if isinstance(obj, (Macro, BlockReference, Undefined)):  # the last says what is missing
             return True
         owner = getattr(obj, "__self__", None)
         return getattr(obj, "__name__", "") in _CALLABLE and not isinstance(owner, str)
