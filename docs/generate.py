@@ -14,6 +14,7 @@ from pathlib import Path
 
 import typer
 
+from newsletter.checks import COMPILED_RULES, DRAFT_RULES
 from newsletter.cli.main import ROOMS, app
 from newsletter.providers import BUILT_IN
 from newsletter.providers.base import Capabilities
@@ -91,7 +92,37 @@ def _value(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-PAGES = {"commands.md": command_reference, "providers-matrix.md": provider_matrix}
+def checks_reference() -> str:
+    """docs/checks.md: every rule of the checks, from the registry."""
+    lines = [
+        "# Checks",
+        "",
+        "Made from the rules in `newsletter/checks` by `make docs`; [writing](writing.md#checks)"
+        " says how they are used. A rule may find less than its severity.",
+        "",
+    ]
+    for title, rules in (
+        ("On the file", DRAFT_RULES),
+        ("On the compiled issue, and again when its send starts", COMPILED_RULES),
+    ):
+        lines += [
+            f"## {title}",
+            "",
+            "| rule | | what to do | who asks for it |",
+            "|---|---|---|---|",
+        ]
+        for rule in rules:
+            hint = rule.hint.replace("|", "\\|")
+            lines.append(f"| `{rule.name}` | {rule.severity} | {hint} | {rule.source} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+PAGES = {
+    "checks.md": checks_reference,
+    "commands.md": command_reference,
+    "providers-matrix.md": provider_matrix,
+}
 
 
 def faults() -> list[str]:

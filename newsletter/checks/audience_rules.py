@@ -153,14 +153,14 @@ DRAFT: tuple[Rule[Draft], ...] = (
     Rule(
         "audience.known",
         "block",
-        "docs/audience.md",
+        "docs/writing.md",
         "Make the segment with `newsletter audience import --segment`.",
         _known,
     ),
 )
 
 COMPILED: tuple[Rule[Compiled], ...] = (
-    Rule("audience.empty", "warn", "docs/audience.md", "Import or invite people.", _empty),
+    Rule("audience.empty", "warn", "docs/writing.md", "Import or invite people.", _empty),
     Rule(
         "merge.values",
         "block",

@@ -191,7 +191,7 @@ RULES: tuple[Rule[Compiled], ...] = (
     Rule(
         "sources.current",
         "block",
-        "docs/content.md",
+        "docs/writing.md",
         "Remove the block, or review the content and correct its front matter.",
         _sources,
     ),

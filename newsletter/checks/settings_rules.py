@@ -146,7 +146,7 @@ RULES: tuple[Rule[Compiled], ...] = (
     Rule(
         "provider.headers",
         "warn",
-        "docs/providers.md",
+        "docs/providers-matrix.md",
         "The issue goes out without it; another provider may keep it.",
         _headers,
     ),
