@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from newsletter import audience
@@ -22,10 +22,9 @@ from newsletter.delivery import apply_event
 from newsletter.events.machines import is_machine
 from newsletter.providers.base import Event, EventType
 from newsletter.store import Store, canonical_json
-from newsletter.store.schema import deliveries, events, subscribers
+from newsletter.store.schema import events, subscribers
 from newsletter.workspace import Workspace
 
-_DELIVERY = re.compile(r"(\d{1,9})\.(\d{1,9})", re.ASCII)
 _NUL = re.compile(r"[\x00\ud800-\udfff]")
 _REDIRECT = re.compile(r"(/r/[\w-]+)\.[\w-]+", re.ASCII)
 _SHOWN = (EventType.OPENED, EventType.CLICKED)
@@ -44,89 +43,70 @@ def ingest(
 
 
 def _take_in(
-    connection: Connection, workspace: Workspace, provider: str, event: Event, now: datetime
+    connection: Connection, workspace: Workspace, provider: str, received: Event, now: datetime
 ) -> bool:
-    delivery = find_delivery(connection, event)
-    person = delivery.subscriber_id if delivery else _person(connection, event.recipient)
-    if not _store(connection, provider, event, delivery, person, now):
+    event = _cleaned(received)
+    stored = _store(connection, provider, event, now)
+    if stored is None:
         return False
-    if delivery is not None:
-        apply_event(connection, event, delivery.send_id, delivery.position, now)
-    _heed(connection, workspace.key, event, person, delivery, now)
+    match = apply_event(connection, event, provider=provider, now=now)
+    person = match.subscriber_id if match else _person(connection, event.recipient)
+    connection.execute(
+        update(events)
+        .where(events.c.id == stored)
+        .values(send_id=match.send_id if match else None, subscriber_id=person)
+    )
+    _heed(connection, workspace.key, event, person, match.send_id if match else 0, now)
     return True
 
 
-def find_delivery(connection: Connection, event: Event) -> Row[Any] | None:
-    """The delivery that an event is about: by our own metadata, else by the provider's id."""
-    columns = deliveries.c.send_id, deliveries.c.position, deliveries.c.subscriber_id
-    match = _DELIVERY.fullmatch(event.metadata.get("delivery", ""))
-    if match:
-        found = connection.execute(
-            select(*columns).where(
-                deliveries.c.send_id == int(match[1]), deliveries.c.position == int(match[2])
-            )
-        ).first()
-        if found is not None:
-            return found
-    if not event.provider_message_id:
-        return None
-    return connection.execute(
-        select(*columns)
-        .where(deliveries.c.provider_message_id == _clean(event.provider_message_id))
-        .limit(1)
-    ).first()
-
-
-def _store(
-    connection: Connection,
-    provider: str,
-    event: Event,
-    delivery: Row[Any] | None,
-    person: int | None,
-    now: datetime,
-) -> bool:
-    """Whether the event is stored now, and was not before."""
+def _store(connection: Connection, provider: str, event: Event, now: datetime) -> int | None:
+    """The new row's id; None for an event that was stored before."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     document = _document(event)
     statement = insert(events).values(
         provider=provider,
-        provider_event_id=_clean(event.provider_event_id) or _digest(document),
+        provider_event_id=event.provider_event_id or _digest(document),
         type=event.type.value,
-        recipient=document["recipient"],
-        provider_message_id=document["provider_message_id"],
-        send_id=delivery.send_id if delivery else None,
-        subscriber_id=person,
-        machine=document["machine"],
-        url=_without_person(document["url"]),
+        recipient=event.recipient,
+        provider_message_id=event.provider_message_id,
+        machine=event.machine,
+        url=_without_person(event.url),
         at=event.at,
         received_at=now,
         event=document,
     )
-    return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+    new: int | None = connection.scalar(statement.on_conflict_do_nothing().returning(events.c.id))
+    return new
+
+
+def _cleaned(event: Event) -> Event:
+    """The event without what no database takes; whether a person was there is decided here."""
+    by_machine = event.type in _SHOWN and bool(event.user_agent) and is_machine(event.user_agent)
+    return replace(
+        event,
+        recipient=_clean(event.recipient),
+        provider_message_id=_clean(event.provider_message_id),
+        provider_event_id=_clean(event.provider_event_id),
+        reason=_clean(event.reason),
+        response=_clean(event.response),
+        url=_clean(event.url),
+        user_agent=_clean(event.user_agent),
+        machine=event.machine or by_machine,
+        metadata={_clean(str(key)): _clean(str(value)) for key, value in event.metadata.items()},
+        tags=tuple(_clean(tag) for tag in event.tags),
+    )
 
 
 def _document(event: Event) -> dict[str, Any]:
-    """The event as JSON without what no database takes; who opened or clicked is decided here."""
-    document = {field.name: _cleaned(getattr(event, field.name)) for field in fields(event)}
-    document["type"] = event.type.value
-    if event.type in _SHOWN and event.user_agent:
-        document["machine"] = event.machine or is_machine(event.user_agent)
-    return document
+    """The event as JSON."""
+    document = {field.name: getattr(event, field.name) for field in fields(event)}
+    return {**document, "type": event.type.value}
 
 
 def _digest(document: Mapping[str, Any]) -> str:
     """Stands in for the id where a provider has none: the same event gives the same."""
     return hashlib.sha256(canonical_json(document).encode()).hexdigest()
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, str):
-        return _clean(value)
-    if isinstance(value, Mapping):
-        return {_clean(str(key)): _cleaned(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_cleaned(item) for item in value]
-    return value
 
 
 def _without_person(url: str) -> str:
@@ -140,7 +120,7 @@ def _clean(text: str) -> str:
 
 def _person(connection: Connection, recipient: str) -> int | None:
     try:
-        key = normalise_address(_clean(recipient)).key
+        key = normalise_address(recipient).key
     except BadAddress:
         return None
     return connection.scalar(select(subscribers.c.id).where(subscribers.c.email_key == key))
@@ -151,11 +131,11 @@ def _heed(
     key: bytes,
     event: Event,
     person: int | None,
-    delivery: Row[Any] | None,
+    send_id: int,
     now: datetime,
 ) -> None:
     """Stop writing, at once, to whom an event says not to be written to."""
-    reason = _clean(event.reason) or event.type.value
+    reason = event.reason or event.type.value
     match event.type, event.bounce:
         case EventType.BOUNCED, "hard":
             if person is not None:
@@ -170,7 +150,7 @@ def _heed(
                     person,
                     how="provider",
                     now=now,
-                    send_id=delivery.send_id if delivery else 0,
+                    send_id=send_id,
                 )
             return
         case _:
@@ -183,6 +163,6 @@ def _suppress_address(
     connection: Connection, key: bytes, recipient: str, reason: str, now: datetime
 ) -> None:
     try:
-        audience.suppress(connection, key, _clean(recipient), reason=reason, now=now)
+        audience.suppress(connection, key, recipient, reason=reason, now=now)
     except BadAddress:  # nobody can be written to at what is no address
         return

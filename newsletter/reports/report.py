@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, Connection, Row, distinct, func, select, union
+from sqlalchemy import ColumnElement, Connection, distinct, func, select, union
 
 from newsletter.compiled import CompiledIssue, TrackedLink
 from newsletter.delivery import status
@@ -80,7 +80,7 @@ def _clicks(
 
 
 def _links(
-    connection: Connection, send: Row[Any], tracked: tuple[TrackedLink, ...]
+    connection: Connection, send: Any, tracked: tuple[TrackedLink, ...]
 ) -> list[dict[str, Any]]:
     """A line a link of the frozen issue, in its order; then others that a provider reported."""
     counts: Counter[tuple[str, bool]] = Counter()

@@ -1,4 +1,4 @@
-"""The web app: its routes, and what becomes of errors. Each page is in the module named after it."""
+"""The web app: its routes, and what becomes of errors. A page is in the module named after it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _WORDS = {
     405: ("Not this way", "This page cannot be asked in that way."),
     410: ("This link has expired", "Use the link in a newer email, or start anew."),
     413: ("Too much at once", "What you sent is larger than we take."),
-    500: ("Something went wrong", "It is our fault, and it has been noted. Please try again later."),
+    500: ("Something went wrong", "The fault is ours and was noted. Please try again later."),
     503: ("Back in a moment", "We cannot reach our records just now. Please try again shortly."),
 }
 
@@ -101,7 +101,7 @@ def routes() -> list[Route]:
         Route("/archive/{slug}", archive.issue),
         Route("/feed.xml", archive.feed),
         Route("/media/{name}", archive.media_file),
-        Route("/assets/{name}", _style_sheet),
+        Route("/assets/{name}", _asset),
         Route("/webhooks/{provider}", webhooks.webhook, methods=["POST"]),
         Route("/r/{token}", tracking.click),
         Route("/o/{token}.gif", tracking.pixel),
@@ -111,13 +111,18 @@ def routes() -> list[Route]:
     ]
 
 
-async def _style_sheet(request: Request) -> Response:
+async def _asset(request: Request) -> Response:
     pages = site(request).pages
-    if request.url.path != pages.style_address:
+    assets = {
+        pages.style_address: (pages.style_sheet, "text/css"),
+        pages.icon_address: (pages.icon, "image/svg+xml"),
+    }
+    found = assets.get(request.url.path)
+    if found is None:
         raise HTTPException(404)
     return Response(
-        pages.style_sheet,
-        media_type="text/css",
+        found[0],
+        media_type=found[1],
         headers={"Cache-Control": "public, max-age=31536000, immutable"},
     )
 

@@ -141,7 +141,7 @@ def _is_fresh(asked: Mapping[str, str], etag: str, newest: datetime) -> bool:
 
 
 async def media_file(request: Request) -> Response:
-    """`GET /media/{sha256}.{ext}`: an image of an issue; its name is its content, so it never changes."""
+    """`GET /media/{sha256}.{ext}`: an image; named by its content, it never changes."""
     return await run_in_threadpool(_media, site(request), request.path_params["name"])
 
 

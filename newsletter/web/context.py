@@ -62,7 +62,7 @@ def site(request: Request) -> Site:
 
 
 def trusted_networks(settings: Settings) -> tuple[Network, ...]:
-    """The proxies whose forwarded headers are believed. Raises `BadInput` for what is no network."""
+    """The proxies whose forwarded headers are believed. Raises `BadInput` for no network."""
     networks = []
     for text in settings.web.trusted_proxies:
         try:

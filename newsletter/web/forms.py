@@ -1,4 +1,4 @@
-"""Reads forms that anybody may have sent: only text, without control characters, of bounded length."""
+"""Reads forms that anybody may have sent: text only, on one line, of bounded length."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _is_ready(store: Store) -> bool:
 
 
 async def metrics(request: Request) -> Response:
-    """`GET /metrics`: counted in the database at the time of asking, so any process may be asked."""
+    """`GET /metrics`: counted in the database when asked, so any process may be asked."""
     body = await run_in_threadpool(_metrics, site(request).store)
     return Response(
         body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}

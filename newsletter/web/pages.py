@@ -18,7 +18,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Pages:
-    """The site's templates with its settings filled in; the style sheet's address names its content."""
+    """The site's templates with its settings; the style sheet's address names its content."""
 
     def __init__(self, settings: Settings) -> None:
         self._environment = Environment(
@@ -32,12 +32,18 @@ class Pages:
         self.style_sheet = self._environment.get_template("site.css.j2").render(
             theme=settings.theme, light=colours.light, dark=colours.dark
         )
-        digest = hashlib.sha256(self.style_sheet.encode()).hexdigest()[:16]
-        self.style_address = f"/assets/{digest}.css"
+        self.icon = self._environment.get_template("icon.svg.j2").render(
+            letter=(settings.site.name.removeprefix("The ").strip() or "N")[0].upper(),
+            colours=colours.light,
+            font=settings.theme.heading_font,
+        )
+        self.style_address = f"/assets/{_digest(self.style_sheet)}.css"
+        self.icon_address = f"/assets/{_digest(self.icon)}.svg"
         self._environment.globals.update(
             site=settings.site,
             base_url=settings.site.base_url,
             style_address=self.style_address,
+            icon_address=self.icon_address,
             theme_color=settings.theme.background,
         )
 
@@ -77,3 +83,7 @@ class Pages:
             paragraphs=paragraphs,
             links=links,
         )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

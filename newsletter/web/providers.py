@@ -15,7 +15,7 @@ class Providers:
         self._opened: dict[str, Provider] = {}
 
     def open(self, name: str) -> Provider:
-        """Raises `NotFound` for a name that the settings do not have, `BadInput` for bad secrets."""
+        """Raises `NotFound` for a name not in the settings, `BadInput` for bad secrets."""
         if name not in self._opened:
             settings = provider_named(self._workspace, name)
             self._opened[name] = open_provider(self._workspace, settings, self._clock)

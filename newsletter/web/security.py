@@ -79,7 +79,7 @@ class TrustedProxies:
         return any(parsed in network for network in self.networks)
 
     def _visitor(self, proxy: str, forwarded: list[str]) -> str:
-        """The last address that no proxy of ours stands behind: what is before it, anybody wrote."""
+        """The last address that is no proxy of ours: what stands before it, anybody wrote."""
         found = proxy
         for part in reversed(",".join(forwarded).split(",")):
             try:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
 import uvicorn
 from starlette.applications import Starlette
 
 from newsletter import outbox
 from newsletter.clock import Clock
-from newsletter.errors import Unreachable
+from newsletter.errors import NewsletterError, Unreachable
 from newsletter.store import Store, open_store
 from newsletter.web.app import create_app
+from newsletter.web.context import trusted_networks
 from newsletter.web.providers import Providers
 from newsletter.workspace import Workspace
+
+_log = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 10  # for requests in flight when the server is told to stop
 
@@ -86,23 +89,8 @@ async def serve_app(app: Starlette, listener: socket.socket, stop: asyncio.Event
         listener.close()
 
 
-def serve(workspace: Workspace, clock: Clock, host: str, port: int) -> None:
-    """Run the site until SIGTERM, or until Ctrl-C (then `KeyboardInterrupt` comes out)."""
-    listener = listen(host, port)
-    store = open_store(workspace.settings.database.url, workspace.root)
-    print(f"The site is at {address_of(listener)}", file=sys.stderr, flush=True)  # noqa: T201
-    try:
-        interrupted = asyncio.run(_serve(workspace, store, clock, listener))
-    finally:
-        store.close()
-    if interrupted:
-        raise KeyboardInterrupt
-
-
-async def _serve(
-    workspace: Workspace, store: Store, clock: Clock, listener: socket.socket
-) -> bool:
-    """Whether it was Ctrl-C that ended it."""
+async def serve_until_signal(app: Starlette, listener: socket.socket) -> bool:
+    """Serve until SIGTERM or Ctrl-C; whether it was Ctrl-C."""
     stop, interrupted = asyncio.Event(), asyncio.Event()
 
     def interrupt() -> None:
@@ -112,9 +100,27 @@ async def _serve(
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupt)
-    async with open_site(workspace, store, clock) as app:
-        await serve_app(app, listener, stop)
+    await serve_app(app, listener, stop)
     return interrupted.is_set()
+
+
+def serve(workspace: Workspace, clock: Clock, host: str, port: int) -> None:
+    """Run the site until SIGTERM, or until Ctrl-C (then `KeyboardInterrupt` comes out)."""
+    trusted_networks(workspace.settings)  # a wrong setting is told before anything is opened
+    listener = listen(host, port)
+    store = open_store(workspace.settings.database.url, workspace.root)
+
+    async def run() -> bool:
+        async with open_site(workspace, store, clock) as app:
+            return await serve_until_signal(app, listener)
+
+    print(f"The site is at {address_of(listener)}", file=sys.stderr, flush=True)  # noqa: T201
+    try:
+        interrupted = asyncio.run(run())
+    finally:
+        store.close()
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 @contextlib.asynccontextmanager
@@ -122,13 +128,15 @@ async def open_site(workspace: Workspace, store: Store, clock: Clock) -> AsyncIt
     """The app with providers and a way to send its mail, closed again at the end."""
     providers = Providers(workspace, clock)
     sending = asyncio.Lock()
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
 
-        async def flush() -> None:
-            async with sending:
-                await outbox.flush(workspace, store, clock, providers.open, http)
+    async def flush() -> None:
+        async with sending:
+            try:
+                await outbox.flush(workspace, store, clock, providers.open)
+            except NewsletterError as error:  # the mail stays queued, and the scheduler tries again
+                _log.error("the outbox cannot be sent: %s", error)
 
-        try:
-            yield create_app(workspace, store, clock, provider=providers.open, flush=flush)
-        finally:
-            await providers.close()
+    try:
+        yield create_app(workspace, store, clock, provider=providers.open, flush=flush)
+    finally:
+        await providers.close()

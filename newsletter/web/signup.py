@@ -1,7 +1,7 @@
 """Sign-up with double opt-in: the form, the mail it causes, and the confirmation.
 
 The answer is the same, and takes as long, whether or not the address is known. The mail repeats
-nothing that the visitor typed, so that nobody can make the site write words of theirs to a stranger.
+nothing that the visitor typed: nobody can make the site write words of theirs to a stranger.
 """
 
 from __future__ import annotations
@@ -174,9 +174,7 @@ def _confirmation(here: Site, subscriber: int) -> tuple[str, str, str]:
     return subject, html, text
 
 
-def _form_page(
-    here: Site, values: dict[str, Any], errors: dict[str, str], status: int
-) -> Response:
+def _form_page(here: Site, values: dict[str, Any], errors: dict[str, str], status: int) -> Response:
     with here.store.read() as connection:
         latest = published(connection, limit=_LATEST)
     return here.pages.page(

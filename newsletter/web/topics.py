@@ -22,7 +22,7 @@ class Topics:
         self._offered: tuple[str, ...] = ()
 
     def offered(self) -> tuple[str, ...]:
-        """The editions' topics in their order, then the content's, the most used first; 12 at most."""
+        """The editions' topics, then the content's, the most used first; 12 at most."""
         folders = (self._workspace.content / "articles", self._workspace.content / "tips")
         changed = tuple(folder.stat().st_mtime_ns if folder.is_dir() else 0 for folder in folders)
         if changed != self._read_at:

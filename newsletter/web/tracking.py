@@ -63,7 +63,7 @@ def _count_click(here: Site, link: str, recipient: RecipientToken | None, agent:
 
 
 async def pixel(request: Request) -> Response:
-    """`GET /o/{token}.gif`: always the same picture; an open counts only where opens are tracked."""
+    """`GET /o/{token}.gif`: always one picture; an open counts only where opens are tracked."""
     here = site(request)
     recipient = read_recipient_token(here.key, request.path_params["token"])
     if request.method == "GET" and here.settings.tracking.opens == "individual":

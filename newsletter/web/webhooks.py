@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 async def webhook(request: Request) -> Response:
-    """`POST /webhooks/{provider}`: 404 unknown, 401 not verified, 400 unreadable, 503 not stored."""
+    """`POST /webhooks/{provider}`: 404 unknown, 401 unverified, 400 unreadable, 503 not stored."""
     here = site(request)
     name = request.path_params["provider"]
     try:
