@@ -137,6 +137,12 @@ class _Evidence:
         self._usual_gap = gaps[len(gaps) // 2] if gaps else 0
         self._ruled = sum(section.ruled for section in sections)
         self._bylines = sum(_has_meta(section) for section in sections)
+        # Where one article of a file has a conclusion, the others have too: the last above all.
+        closings = [_after_closing(section) > 4.0 for section in sections]
+        at_end = any(closings[-2:])
+        self._closing_custom = 2.5 if at_end else 1.0 if any(closings) else 0.0
+        self._words = [_Words(section) for section in sections]
+        self._mean_length = sum(len(s.title.split()) for s in titled) / max(len(titled), 1)
         first = sections[0]
         self._first_is_caps = bool(first.heading and first.title.isupper())
         self._first_is_title = first.heading is not None
@@ -144,8 +150,9 @@ class _Evidence:
     def of(self, number: int) -> float:
         """The sum for section `number` (1 or more); START_COST is not yet taken off."""
         section, before = self._sections[number], self._sections[number - 1]
-        score = _after_closing(before)
-        score += 5.0 if _has_meta(section) else -1.0 if self._bylines else 0.0
+        closing = _after_closing(before)
+        score = closing if closing >= 2.0 else closing - self._closing_custom
+        score += 5.0 if _has_meta(section) else -2.0 if self._bylines else 0.0
         score += self._by_rule(section)
         score += 1.0 if section.called else 0.0
         if section.heading is None:
@@ -154,6 +161,7 @@ class _Evidence:
         score += self._by_style(section.heading)
         score += self._by_gap(section.heading)
         score += self._by_opening(number)
+        score += self._by_subject(number)
         return score
 
     def _by_rule(self, section: Section) -> float:
@@ -181,7 +189,7 @@ class _Evidence:
         if level == 0:
             return -2.0
         if len(levels) == 1:
-            return 2.0 if level == 1 else 0.0
+            return 0.75 if level == 1 else 0.0
         if level > levels[0]:
             return -10.0
         return 9.0 if level == 1 else 2.0
@@ -204,6 +212,19 @@ class _Evidence:
         if cues.defines(opening):
             score += 0.75
         return score
+
+    def _by_subject(self, number: int) -> float:
+        """Whether a heading brings a subject that is new and stays: titles do, sections rarely."""
+        words = self._words[number]
+        before = self._words[max(0, number - 6) : number]
+        new = {stem for stem in words.heading if not any(each.says(stem) for each in before)}
+        score = 1.25 if any(stem in words.subject for stem in new) else 0.0
+        after = self._words[number + 1 : number + 6]
+        stays = sum(any(each.says(stem) for stem in new) for each in after)
+        own = max((words.paragraphs_with(stem) for stem in new), default=0)
+        score += min(0.5 * stays, 1.5) if stays else 0.5 * (own > 2)
+        longer = len(self._sections[number].title.split()) > self._mean_length + 1
+        return score + (0.5 if longer else 0.0)
 
 
 def _has_meta(section: Section) -> bool:
@@ -234,13 +255,22 @@ def _article_scores(sections: list[Section], own: list[float]) -> list[list[floa
         total = own[start]
         row = [total]
         seen: set[str] = set()
+        said = set(vocabulary[start].all)
         for number in range(start + 1, len(sections)):
-            total -= _strain(sections[number], vocabulary[number], topic)
+            strain = _strain(sections[number], vocabulary[number], topic)
+            total -= strain * _strangeness(vocabulary[number].all, said)
             total -= _repetition(sections[number], titles[number], titles[start], seen)
             seen.add(titles[number])
+            said |= vocabulary[number].all
             row.append(total)
         table.append(row)
     return table
+
+
+def _strangeness(words: frozenset[str], said: set[str]) -> float:
+    """0.6 for a section that speaks in the article's words, up to 1.4 for one that shares none."""
+    shared = len(words & said) / len(words) if words else 0.25
+    return max(0.6, 1.4 - 4.0 * shared)
 
 
 def _repetition(section: Section, title: str, article: str, seen: set[str]) -> float:
@@ -263,33 +293,45 @@ def _strain(section: Section, words: _Words, topic: frozenset[str]) -> float:
     if cues.is_back_matter(section.title) or cues.is_conclusion_heading(section.title):
         return 0.0
     missed = sum(not words.mentions(topic, place) for place in range(len(section.paragraphs)))
-    if missed < len(section.paragraphs) and words.heading_mentions(topic):
-        return 0.0
     if missed < len(section.paragraphs):
-        return 0.25 * missed
-    return 0.4 if words.heading_mentions(topic) else min(1.2 + 0.6 * (missed - 1), 2.4)
+        return 0.0 if words.heading_mentions(topic) else 0.2 * missed
+    return 0.4 if words.heading_mentions(topic) else min(1.2 + 0.6 * (missed - 1), 3.6)
 
 
 class _Words:
-    """The content words of a section, shortened to what forms of a word share."""
+    """The content words of a section, shortened to what forms of a word share.
+
+    `topic` is what the article would be about if the section were its first: the words of its
+    title that its opening takes up; of a text without a title, what it repeats. `subject` are the
+    first words of its text.
+    """
 
     def __init__(self, section: Section) -> None:
-        self._heading = frozenset(_stems(section.title))
-        self._paragraphs = [frozenset(_stems(text)) for text in section.paragraphs]
-        counts = Counter(itertools.chain.from_iterable(_stems(t) for t in section.paragraphs[:3]))
-        common = {stem for stem, count in counts.most_common(4) if count > 1}
-        # A title names the subject; a text without one shows it by what it repeats.
-        self.topic = self._heading or frozenset(common)
-        if section.heading is not None and self._heading:
-            opening = self._paragraphs[0] if self._paragraphs else frozenset()
-            shared = {stem for stem in self._heading if _has(opening, stem)}
-            self.topic = frozenset(shared) or self._heading
+        self.heading = frozenset(_stems(section.title))
+        paragraphs = section.paragraphs
+        self._paragraphs = [frozenset(_stems(text)) for text in paragraphs]
+        self.all = self.heading.union(*self._paragraphs)
+        self.subject: frozenset[str] = frozenset()
+        opening: frozenset[str] = frozenset()
+        if paragraphs:
+            opening = self._paragraphs[0]
+            self.subject = frozenset(_stems(" ".join(paragraphs[0].split()[:5])))
+        counts = Counter(itertools.chain.from_iterable(_stems(text) for text in paragraphs[:4]))
+        common = [stem for stem, count in counts.most_common(4) if count > 1]
+        taken_up = frozenset(stem for stem in self.heading if _has(opening, stem))
+        self.topic = taken_up or self.heading or (frozenset(common) or self.subject)
 
     def mentions(self, topic: frozenset[str], paragraph: int) -> bool:
         return any(_has(self._paragraphs[paragraph], stem) for stem in topic)
 
     def heading_mentions(self, topic: frozenset[str]) -> bool:
-        return any(_has(self._heading, stem) for stem in topic)
+        return any(_has(self.heading, stem) for stem in topic)
+
+    def says(self, stem: str) -> bool:
+        return _has(self.all, stem)
+
+    def paragraphs_with(self, stem: str) -> int:
+        return sum(_has(words, stem) for words in self._paragraphs)
 
 
 def _has(words: frozenset[str], stem: str) -> bool:

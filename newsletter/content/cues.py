@@ -19,7 +19,7 @@ _CONCLUSION_HEADING = re.compile(
     r"|fazit|unser fazit|mein fazit|zusammenfassung|schlussfolgerung(?:en)?|schlusswort|schluss"
     r"|zum schluss|abschließende gedanken|abschluss|ausblick|resümee|auf den punkt gebracht"
     r"|en conclusion|pour conclure|en résumé|résumé|synthèse|le mot de la fin|en bref|bilan"
-    r"|à retenir|ce qu['’]il faut retenir|le mot final)(?:$|[\s:–—-])",
+    r"|à retenir|ce qu['’]il faut retenir|le mot final)(?:$|[\s:?–—-])",
     re.IGNORECASE,
 )
 _STRONG_CLOSING = re.compile(
@@ -142,7 +142,7 @@ def title_likeness(text: str) -> float:
     if _TITLE_LIKE.search(text):
         score += 1.5
     if _SECTION_LIKE.match(text):
-        score -= 1.5
+        score -= 1.5 if len(text.split()) < 6 else 0.75
     return score
 
 

@@ -161,7 +161,8 @@ def shared_passages(item: ContentItem, other: ContentItem) -> tuple[str, ...]:
     Beside them, runs of five words and more that stand in both, from sentences that differ.
     """
     theirs = _sentences(other)
-    found, rest = [], []
+    found: list[str] = []
+    rest: list[str] = []
     for text in _sentences(item):
         alike = theirs and process.extractOne(
             text, theirs, scorer=fuzz.token_set_ratio, score_cutoff=_PASSAGE_SCORE
