@@ -1,0 +1,59 @@
+"""Several real workers on one database, over a real mailbox."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from sqlalchemy import insert, select
+
+from conftest import SETTINGS
+from newsletter.delivery import export_rows, verify
+from newsletter.store import open_store
+from newsletter.store.schema import attempts, subscribers
+from support.crashing import ended, in_process, run_engine
+from support.ledger import NOON, make_compiled, schedule_send
+from support.mailboxes import running_mailbox
+
+
+@pytest.fixture(scope="module")
+def mailbox(tmp_path_factory):
+    with running_mailbox(tmp_path_factory.mktemp("mailbox")) as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_two_workers_share_a_send_and_nobody_gets_it_twice(
+    make_workspace, database_url, mailbox, tmp_path
+):
+    workspace = make_workspace(settings=SETTINGS.replace("http://127.0.0.1:8025", mailbox.url))
+    store = open_store(database_url, workspace.root)
+    domain = f"{tmp_path.name.replace('_', '-')}.example"
+    with store.begin() as connection:
+        rows = [
+            {
+                "email": f"reader{number}@{domain}",
+                "email_key": f"reader{number}@{domain}",
+                "state": "active",
+                "created_at": NOON,
+                "updated_at": NOON,
+            }
+            for number in range(6000)
+        ]
+        connection.execute(insert(subscribers), rows)
+    schedule_send(store, make_compiled(), at=datetime.now(UTC))
+    mailbox.set_faults(latency={"probability": 1, "seconds": 0.05}, drop_after=0.2, seed=3)
+    log = tmp_path / "workers.log"
+    workers = [
+        in_process(partial(run_engine, workspace, database_url, seed), log) for seed in (1, 2)
+    ]
+    assert [ended(worker, within=60) for worker in workers] == [0, 0], log.read_text()[-3000:]
+    assert mailbox.received(domain) == Counter(f"reader{n}@{domain}" for n in range(6000))
+    assert all(row["state"] == "accepted" for row in export_rows(store, "milia.1"))
+    assert verify(store, "milia.1")["violations"] == []
+    with store.read() as connection:
+        tries = connection.execute(select(attempts.c.id)).all()
+    assert len(tries) == 12, "each batch was attempted once, by one of them"
+    store.close()
