@@ -21,7 +21,6 @@ _TOKEN_BYTES = 40
 _VALUE_BYTES = 24
 
 _WORD = re.compile(r"[^\W_]{3,}")
-_BESIDE_A_FIELD = re.compile(f"\\S*[{OWN_LINK}{VALUE}]\\S*")
 _FOOTNOTE = re.compile(r"\s?\[\d+\]")
 _NO_LETTER = re.compile(r"[\W_]+")
 _UNSEEN = re.compile(r"<(style|script|head)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.DOTALL | re.I)
@@ -114,7 +113,9 @@ def _missing(text: BlockText, message: CompiledMessage) -> set[str]:
     wanted = {
         word
         for passage in text.passages
-        for word in _WORD.findall(_BESIDE_A_FIELD.sub(" ", passage.text).casefold())
+        for piece in passage.text.casefold().split()
+        if OWN_LINK not in piece and VALUE not in piece
+        for word in _WORD.findall(piece)
     }
     if not wanted:
         return wanted

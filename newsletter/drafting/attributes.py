@@ -10,6 +10,7 @@ from newsletter.errors import BadInput, Where
 _KEY = re.compile(r"\s*([A-Za-z][\w-]*)\s*=\s*")
 _BARE = re.compile(r"""[^\s"'{}]+""")
 _ESCAPES = re.compile(r"""\\(["'\\])""")
+_LONGEST = 8_000
 _HOW = 'Write {key=value}, and a value with spaces in quotes: {alt="A towel"}.'
 
 
@@ -19,6 +20,8 @@ def parse_attributes(text: str, where: Where) -> dict[str, str]:
     In quotes, a backslash stands before a quote or a backslash, and a merge field may have quotes
     of its own. Raises `BadInput` for what cannot be read and for an attribute given twice.
     """
+    if len(text) > _LONGEST:
+        raise BadInput(f"attributes of more than {_LONGEST:,} characters", where=where, hint=_HOW)
     found: dict[str, str] = {}
     at, end = 1, len(text) - 1
     while text[at:end].strip():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -77,15 +78,16 @@ def decode(data: bytes, file: str) -> str:
 
 def list_issues(workspace: Workspace) -> list[str]:
     """The slugs of all issues, in order."""
+    return [name for name in folders(workspace) if _SLUG.fullmatch(name)]
+
+
+def folders(workspace: Workspace) -> list[str]:
+    """The names of all folders with an `issue.md`, those that are no slug too, in order."""
     try:
-        folders = list(workspace.issues.iterdir())
+        found = list(workspace.issues.iterdir())
     except FileNotFoundError:
         return []
-    return sorted(
-        folder.name
-        for folder in folders
-        if _SLUG.fullmatch(folder.name) and (folder / FILE_NAME).is_file()
-    )
+    return sorted(folder.name for folder in found if (folder / FILE_NAME).is_file())
 
 
 def source_lines(issue: Issue) -> dict[str, int]:
@@ -118,7 +120,8 @@ def create_issue(workspace: Workspace, slug: str, text: str) -> Path:
     finally:
         draft.unlink(missing_ok=True)
         if made and not path.exists():
-            path.parent.rmdir()
+            with contextlib.suppress(OSError):  # somebody may have put an image there meanwhile
+                path.parent.rmdir()
     return path
 
 

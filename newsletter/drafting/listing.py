@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import select
 
-from newsletter.drafting.files import issue_digest, issue_path, list_issues, load_issue
+from newsletter.drafting.files import FILE_NAME, folders, issue_digest, load_issue
 from newsletter.errors import NewsletterError
 from newsletter.store import Store
 from newsletter.store.schema import approvals, frozen_issues, sends
@@ -29,7 +29,10 @@ class Listed:
 
 
 def list_states(workspace: Workspace, store: Store) -> list[Listed]:
-    """Every issue in order of its name; one that cannot be read is listed with its error."""
+    """Every issue in order of its name; one that cannot be read is listed with its error.
+
+    So is a folder whose name no issue can have.
+    """
     with store.read() as connection:
         latest = {
             row.issue: (row.send, row.state)
@@ -46,7 +49,7 @@ def list_states(workspace: Workspace, store: Store) -> list[Listed]:
             approved.setdefault(issue, set()).add(digest)
     return [
         _listed(workspace, slug, latest.get(slug), approved.get(slug, set()))
-        for slug in list_issues(workspace)
+        for slug in folders(workspace)
     ]
 
 
@@ -54,7 +57,7 @@ def _listed(
     workspace: Workspace, slug: str, send: tuple[str, str] | None, approved: set[str]
 ) -> Listed:
     """`send` is (name, state); `approved` the digests of the folder that were approved."""
-    path = issue_path(workspace, slug)
+    path = workspace.issues / slug / FILE_NAME
     changed_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     subject, audience, error = "", "", None
     state = send[1] if send else "draft"

@@ -7,6 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from newsletter.drafting.fences import parse_blocks
+from newsletter.errors import BadInput
+
 
 @dataclass(frozen=True, slots=True)
 class Wording:
@@ -58,6 +61,7 @@ _WORDINGS = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _JINJA = re.compile(r"\{(?=[{%#])")
 _FENCE = re.compile(r"^( {0,3})(?=:::)", re.MULTILINE)
+_CODE = re.compile(r"^([\s>*+\-\d.)]*)(`{3}|~{3})", re.MULTILINE)
 _SPECIAL = re.compile(r"([\\`*_\[\]<>~|])")
 _REFERENCE = re.compile(r"&(?=#?\w+;)")
 
@@ -75,7 +79,12 @@ def as_markdown(text: str) -> str:
 
 def defused(markdown: str) -> str:
     """Markdown from elsewhere, which reads the same but opens no merge field and no block."""
-    return _FENCE.sub(r"\1\\", _JINJA.sub("&#123;", markdown))
+    text = _FENCE.sub(r"\1\\", _JINJA.sub("&#123;", markdown.replace("\0", "")))
+    try:
+        parse_blocks(["::: tip", *text.split("\n"), ":::"], 1, "")
+    except BadInput:  # code that is never closed would reach beyond its block
+        return _CODE.sub(r"\1\\\2", text)
+    return text
 
 
 def as_value(text: str) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import insert
 
 from newsletter.clock import Clock
@@ -19,9 +21,13 @@ from newsletter.drafting import (
     draft_issue,
     issue_digest,
     load_issue,
+    merge_fields,
+    merge_sources,
+    parse_issue,
     read_issue,
 )
 from newsletter.drafting.listing import list_states
+from newsletter.drafting.wording import as_markdown, as_value, defused, quoted, yaml_line
 from newsletter.errors import BadInput, Conflict, DoesNotHold, NotFound
 from newsletter.store import Store
 from newsletter.store.schema import (
@@ -114,6 +120,45 @@ def test_a_draft_of_named_content_reads_back_as_its_excerpts(
     assert "default(" in issue.blocks[0].body
     button = next(block for block in issue.blocks if block.type == "button")
     assert button.attributes["href"] == "http://127.0.0.1:8000/"
+
+
+_WILD = st.lists(
+    st.sampled_from(
+        [
+            "{{",
+            "{%",
+            "}}",
+            "```",
+            "~~~",
+            ":::",
+            "\n",
+            "\n\n",
+            "> ",
+            "- ",
+            " ",
+            "a",
+            "\0",
+            "\\",
+            "{#",
+        ]
+    ),
+    max_size=16,
+).map("".join) | st.text(st.characters(codec="utf-8"))
+
+
+@settings(deadline=None)
+@given(_WILD)
+def test_no_text_of_an_article_breaks_out_of_its_block(text: str) -> None:
+    line = " ".join(text.split())
+    source = (
+        f"---\n{yaml_line('subject', as_value(line))}\n---\n{as_markdown(line)}\n\n"
+        f"::: tip {{title={quoted(line)}}}\n{defused(text)}\n:::\n\nAfter.\n"
+    )
+    issue = parse_issue(source, "x", Path("x"), "x")
+    assert [block.type for block in issue.blocks if block.type != "text"] == ["tip"]
+    assert issue.blocks[-1].body == "After."
+    assert not any(merge_fields(part, where=where) for part, where in merge_sources(issue))
+    assert issue.subject == as_value(line)
 
 
 def test_the_words_of_a_draft_follow_the_sites_language(
@@ -268,6 +313,7 @@ def test_issues_are_listed_with_their_state_and_broken_ones_with_their_error(
 ) -> None:
     for slug in ("a-draft", "b-sent", "c-approved"):
         write_draft(workspace, slug)
+    write_draft(workspace, "My issue")
     write_draft(workspace, "d-broken").write_text("---\nsubjekt: x\n---\n", encoding="utf-8")
     send(sqlite_store, "b-sent", [], "sent", NOW)
     with sqlite_store.begin() as connection:
@@ -276,13 +322,15 @@ def test_issues_are_listed_with_their_state_and_broken_ones_with_their_error(
         connection.execute(insert(frozen_issues).values(sha256="g", **frozen, created_at=NOW))
         approval = {"issue": "c-approved", "frozen": "g", "approved_by": "me", "at": NOW}
         connection.execute(insert(approvals).values(**approval))
-    listed = list_states(workspace, sqlite_store)
+    misnamed, *listed = list_states(workspace, sqlite_store)
+    assert (misnamed.issue, misnamed.state) == ("My issue", "broken")
+    assert "not a name for an issue" in (misnamed.error or "")
     assert [entry.state for entry in listed] == ["draft", "sent", "approved", "broken"]
     assert listed[1].send == "b-sent.sent"
     assert "issues/d-broken/issue.md:2: unknown key 'subjekt'" in (listed[3].error or "")
     path = workspace.issues / "c-approved" / "issue.md"
     path.write_text(path.read_text(encoding="utf-8") + "More.\n", encoding="utf-8")
-    assert list_states(workspace, sqlite_store)[2].state == "draft"
+    assert list_states(workspace, sqlite_store)[3].state == "draft"
 
 
 def test_the_commands_print_the_contracts_json_and_exit_codes(

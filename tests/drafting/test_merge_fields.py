@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from newsletter.drafting import MergeField, merge_fields, parse_merge
@@ -128,6 +128,7 @@ _ALPHABET = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(_ALPHABET, max_size=40).map("".join) | st.text(max_size=200))
 def test_any_text_is_split_without_loss_or_refused(text: str) -> None:
     try:
@@ -144,9 +145,9 @@ def test_any_text_is_split_without_loss_or_refused(text: str) -> None:
 
 
 def test_hostile_texts_are_read_quickly() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for text in ("{" * 50_000, "{{" * 50_000, "{{ '" * 20_000, "}}" * 50_000, "{{ \\" * 20_000):
         with pytest.raises(BadInput) if "{{" in text else pytest.MonkeyPatch.context():
             parse_merge(text, where=AT)
     parse_merge("{{ subscriber.email }}\n" * 5_000, where=AT)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

@@ -126,6 +126,7 @@ def test_line_ends_marks_and_a_missing_last_newline_change_nothing_and_are_kept(
     assert issue.lines == parse(WHOLE).lines
 
 
+@settings(deadline=None)
 @given(st.text())
 @example("---\nsubject: &a x\n---\n")
 @example("---\nsubject: \ud800\n---\n")
@@ -147,7 +148,7 @@ _PIECES = [
 ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(_PIECES), max_size=14), st.sampled_from(["\n", "\r\n", "\r"]))
 def test_any_order_of_fences_is_read_without_losing_a_line_or_refused(
     pieces: list[str], ending: str
@@ -223,11 +224,11 @@ def test_a_value_is_the_text_that_was_written(value: str, subject: str) -> None:
 
 
 def test_front_matter_that_would_be_slow_is_refused_quickly() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for hostile in ("[" * 60_000, "{a: " * 15_000, "- " * 30_000, "a: " * 20_000, "x" * 70_000):
         refused(f"---\nsubject: {hostile}\n---\n")
         refused(f"---\n{hostile}\n---\n")
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(
@@ -308,14 +309,14 @@ def test_quotes_and_backslashes_in_an_attribute() -> None:
 
 
 def test_ten_thousand_nested_blocks_are_refused_quickly() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     same = "::: only {segment=a}\n" * 10_000 + ":::\n" * 10_000
     assert line_of(refused_body(same)) == 5
     growing = "".join(f"{':' * (1000 - n)} only {{segment=a}}\n" for n in range(900))
     assert "16 blocks" in str(refused_body(growing))
     body("> " * 10_000 + "x")
     body("- " * 10_000 + "x")
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_file_of_many_megabytes_is_refused() -> None:
