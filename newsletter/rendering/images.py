@@ -21,7 +21,7 @@ from newsletter.errors import BadInput, Where
 MAX_BYTES = 5_000_000
 MAX_PIXELS = 40_000_000
 
-_FORMATS = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "WEBP": "webp"}
+_FORMATS = ("PNG", "JPEG", "GIF", "WEBP")
 _TYPES = {"png": "image/png", "jpg": "image/jpeg", "gif": "image/gif"}
 
 
@@ -135,7 +135,7 @@ def _open(content: bytes, source: str, where: Where) -> _Source:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=list(_FORMATS))
+            image = Image.open(io.BytesIO(content), formats=_FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
@@ -158,7 +158,8 @@ def _encode(source: _Source, width: int) -> tuple[bytes, str]:
     if source.animated and source.format == "GIF":
         return source.original, "gif"
     image = ImageOps.exif_transpose(source.image) or source.image
-    icc = source.image.info.get("icc_profile")
+    # A profile of another colour model (print, grey) would be wrong for what is written here.
+    icc = source.image.info.get("icc_profile") if image.mode in ("RGB", "RGBA") else None
     alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     as_png = alpha or source.format in ("PNG", "GIF")
     image = image.convert("RGBA" if alpha else "RGB")

@@ -118,7 +118,7 @@ def _fix_boundaries(mail: EmailMessage) -> None:
             part.set_boundary(f"=_{hashlib.sha256(seed.encode()).hexdigest()[:40]}")
 
 
-def _policy(message: Message) -> EmailPolicy:
+def _policy(message: Message) -> EmailPolicy[EmailMessage]:
     """Headers in ASCII, save where a mailbox itself is not (RFC 6532)."""
     local_parts = (message.sender[1], message.to[1], message.reply_to)
     return SMTP.clone(utf8=not all(part.rpartition("@")[0].isascii() for part in local_parts))

@@ -20,6 +20,7 @@ from jinja2 import (
     nodes,
     pass_eval_context,
 )
+from jinja2.bccache import Bucket, BytecodeCache
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.environment import Environment
 from jinja2.exceptions import SecurityError
@@ -160,6 +161,26 @@ def _join(context: Any, value: Iterable[Any], d: str = "", attribute: Any = None
     return result
 
 
+class _CompiledTemplates(BytecodeCache):
+    """Compiled templates of this process: compiling them takes longer than rendering an issue.
+
+    Jinja compares the checksum of the source, so an edited template is compiled again.
+    """
+
+    def __init__(self) -> None:
+        self.code: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self.code:
+            bucket.bytecode_from_string(self.code[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.code[bucket.key] = bucket.bytecode_to_string()
+
+
+_compiled = _CompiledTemplates()
+
+
 class Templates:
     """The templates of a workspace, ready to render."""
 
@@ -171,6 +192,7 @@ class Templates:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            bytecode_cache=_compiled,
         )
         self.environment.globals.clear()
         known = self.environment.filters

@@ -136,7 +136,7 @@ WORDS = st.text(
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(words=WORDS)
 @example("<script>x</script>")
