@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -45,13 +46,18 @@ def _root(workspace: base.WorkspaceOption = None) -> None:
 
 def main() -> None:
     """The console script: never a traceback, always one of the contract's exit codes."""
+    for room in ROOMS:
+        importlib.import_module(f"newsletter.cli.{room}").register(app)
+    run(app)
+
+
+def run(command: Callable[[], object]) -> None:
+    """Run a command line and turn its ending into an exit code; no traceback reaches a user."""
     if "--version" in sys.argv[1:]:
         print(f"newsletter {__version__}")  # noqa: T201
         raise SystemExit(0)
-    for room in ROOMS:
-        importlib.import_module(f"newsletter.cli.{room}").register(app)
     try:
-        app()
+        command()
     except NewsletterError as error:
         print(f"newsletter: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(error.exit_code) from None

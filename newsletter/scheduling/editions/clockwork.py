@@ -10,7 +10,7 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import IntegrityError
 
 from newsletter.audience import segment_exists
@@ -50,22 +50,19 @@ def editions_tick(workspace: Workspace, store: Store, clock: Clock) -> None:
                 notices.tell_broken(connection, workspace, clock.now(), edition, str(error))
 
 
-def next_moment(workspace: Workspace, store: Store) -> datetime | None:
-    """When the clock has something to do for an edition next; None without open dates."""
+def next_moment(workspace: Workspace, store: Store, after: datetime) -> datetime | None:
+    """The first moment after `after` at which the clock has something to do for an edition."""
     ahead = {edition.name: edition.draft_before for edition in workspace.settings.editions}
-    query = (
-        select(editions.c.name, editions.c.state, func.min(editions.c.send_at))
-        .where(
-            editions.c.name.in_(list(ahead)),
-            editions.c.state.in_(rows.OPEN),
-            editions.c.send_id.is_(None),
-        )
-        .group_by(editions.c.name, editions.c.state)
+    query = select(editions.c.name, editions.c.state, editions.c.send_at).where(
+        editions.c.name.in_(list(ahead)),
+        editions.c.state.in_(rows.OPEN),
+        editions.c.send_id.is_(None),
     )
     with store.read() as connection:
         found = connection.execute(query).all()
-    moments = [at - ahead[name] if state == "waiting" else at for name, state, at in found]
-    return min(moments, default=None)
+    moments = [at for _, _, at in found]
+    moments += [at - ahead[name] for name, state, at in found if state == "waiting"]
+    return min((moment for moment in moments if moment > after), default=None)
 
 
 class _Keeper:

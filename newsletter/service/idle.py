@@ -1,0 +1,44 @@
+"""Whether anything is left to wait for: what `--until-idle` ends by."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, exists, or_, select
+
+from newsletter import outbox
+from newsletter.scheduling import next_moment
+from newsletter.service.runtime import Runtime
+from newsletter.store.schema import outbox as outbox_table
+from newsletter.store.schema import sends
+
+SOON = timedelta(minutes=1)
+
+
+def is_idle(runtime: Runtime, editions_seen: datetime | None) -> bool:
+    """Whether nothing is due within a minute or in flight, in this process or another.
+
+    `editions_seen` is when the last look at the editions began; None where they are not kept here.
+    A send that is paused or held, and mail that is tried again later than that, do not count.
+    """
+    soon = runtime.clock.now() + SOON
+    with runtime.store.read() as connection:
+        if _sends_wait(connection, soon) or _mail_waits(connection, soon):
+            return False
+    if editions_seen is None:
+        return True
+    due = next_moment(runtime.workspace, runtime.store, editions_seen)
+    return due is None or due > soon
+
+
+def _sends_wait(connection: Connection, soon: datetime) -> bool:
+    going = or_(sends.c.state == "sending", (sends.c.state == "scheduled") & (sends.c.at <= soon))
+    return bool(connection.execute(select(exists().where(going))).scalar_one())
+
+
+def _mail_waits(connection: Connection, soon: datetime) -> bool:
+    under_way = exists().where(outbox_table.c.state == "sending")
+    if connection.execute(select(under_way)).scalar_one():
+        return True
+    due = outbox.next_due(connection)
+    return due is not None and due <= soon

@@ -1,0 +1,51 @@
+"""Who of several services polls the feeds and keeps the editions: a lease in the database.
+
+The steps are safe without it; it spares double work. Who vanished is followed at once on the same
+machine, and elsewhere when the lease runs out.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, delete, select, update
+
+from newsletter.audience.sql import insert_into
+from newsletter.service.runtime import Runtime
+from newsletter.store.schema import leases
+
+LIFETIME = timedelta(seconds=45)
+
+
+def lead(runtime: Runtime, name: str) -> bool:
+    """Whether this service holds the lease of that name now; it is renewed or taken over."""
+    now = runtime.clock.now()
+    with runtime.store.begin() as connection:
+        if _insert(connection, runtime, name, now):
+            return True
+        row = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
+        if row is None:
+            return False
+        if row.holder != runtime.holder and row.until > now and not runtime.gone(row.holder):
+            return False
+        statement = (
+            update(leases)
+            .where(
+                leases.c.name == name, leases.c.holder == row.holder, leases.c.until == row.until
+            )
+            .values(holder=runtime.holder, until=now + LIFETIME)
+        )
+        return connection.execute(statement).rowcount == 1
+
+
+def step_down(runtime: Runtime) -> None:
+    """Give up every lease, for another service to lead at once."""
+    with runtime.store.begin() as connection:
+        connection.execute(delete(leases).where(leases.c.holder == runtime.holder))
+
+
+def _insert(connection: Connection, runtime: Runtime, name: str, now: datetime) -> bool:
+    statement = insert_into(connection, leases).values(
+        name=name, holder=runtime.holder, until=now + LIFETIME
+    )
+    return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
