@@ -12,7 +12,7 @@ import io
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +83,8 @@ def open_csv(path: Path) -> Iterator[CsvFile]:
         yield checked
 
 
-def read_rows(source: CsvFile, delimiter: str) -> Iterator[RowOfCells]:
-    """The rows, the header among them; blank lines are passed over."""
+def read_rows(source: CsvFile, delimiter: str) -> Generator[RowOfCells, None, None]:
+    """The rows, the header among them; blank lines are passed over. Close it before the file."""
     with source.text() as text:
         lines = _Lines(lambda: text.readline(LINE_LIMIT))
         while line := lines.next():
@@ -196,7 +196,7 @@ def _check(file: BinaryIO, where: Where) -> CsvFile:
             line += lines.decode(chunk, final=not chunk).count("\n")
         except UnicodeDecodeError as error:
             before = error.object[: error.start].decode(encoding)
-            line += len(before.splitlines()) - (not before.endswith(("\n", "\r")))
+            line += before.replace("\r\n", "\n").replace("\r", "\n").count("\n")
             raise BadInput(
                 f"byte {seen - undecoded + error.start + 1} is not {encoding.upper()}: "
                 f"{error.reason}",

@@ -7,6 +7,7 @@ that is interrupted keeps whole chunks, and running it again adds nothing twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -73,8 +74,10 @@ def import_csv(
         now=clock.now(),
     )
     result = Imported()
-    with open_csv(path) as source:
-        rows = read_rows(source, detect_delimiter(source, "email"))
+    with (
+        open_csv(path) as source,
+        closing(read_rows(source, detect_delimiter(source, "email"))) as rows,
+    ):
         columns = read_header(next(rows, None), Where(str(path)))
         people = _people(rows, columns, result)
         while chunk := list(islice(people, CHUNK_ROWS)):
