@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from newsletter.delivery.attempts import doubt
+from newsletter.delivery.transitions import delivery_move
 from newsletter.store.schema import attempts, batches, deliveries, sends
 from newsletter.store.types import Instant
 
@@ -143,10 +144,26 @@ def give_back(
         values["failing_since"] = func.coalesce(batches.c.failing_since, literal(now, Instant()))
     elif progress:
         values |= {"failures": 0, "failing_since": None}
+    cancel_rest(connection, lease, now)
     left = not_before is not None or has_work(connection, lease)
     values |= {"state": "open" if left else "done", "not_before": not_before}
     statement = update(batches).where(*_held(lease)).values(values)
     return connection.execute(statement).rowcount == 1
+
+
+def cancel_rest(connection: Connection, lease: Lease, now: datetime) -> None:
+    """Rows that came back from a request after the send was cancelled are not sent any more."""
+    state = select(sends.c.state).where(sends.c.id == lease.send_id)
+    if connection.execute(state).scalar_one() != "cancelled":
+        return
+    connection.execute(
+        delivery_move("cancel")
+        .where(
+            deliveries.c.send_id == lease.send_id,
+            deliveries.c.position.between(lease.lo, lease.hi),
+        )
+        .values(reason="the send was cancelled", updated_at=now)
+    )
 
 
 def has_work(connection: Connection, lease: Lease) -> bool:

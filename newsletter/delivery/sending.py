@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, case, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, literal, or_, select, update
 
 from newsletter.audience import segment_select, suppress
 from newsletter.delivery import leases
@@ -64,6 +64,13 @@ class Job:
         return self.provider.capabilities.lookup_lag if told is None else told
 
 
+def has_left() -> ColumnElement[bool]:
+    """The condition on `deliveries` that nobody may write to this person any more."""
+    eligible = segment_select("all").where(subscribers.c.id == deliveries.c.subscriber_id)
+    # Correlated: the whole audience is not read for every batch.
+    return ~eligible.correlate(deliveries).exists()
+
+
 def skip_those_who_left(connection: Connection, lease: Lease, now: datetime) -> int:
     """Skip whom the batch must not reach any more, with the reason; set-based. Returns how many."""
     person = subscribers.c.id == deliveries.c.subscriber_id
@@ -80,7 +87,7 @@ def skip_those_who_left(connection: Connection, lease: Lease, now: datetime) -> 
         .where(
             deliveries.c.send_id == lease.send_id,
             deliveries.c.position.between(lease.lo, lease.hi),
-            deliveries.c.subscriber_id.not_in(segment_select("all")),
+            has_left(),
         )
         .values(reason=func.coalesce(reason, "gone"), updated_at=now)
     )

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Select, exists, select, update
 
-from newsletter.audience import segment_select
 from newsletter.delivery import leases
 from newsletter.delivery.attempts import (
     Attempt,
@@ -24,6 +23,7 @@ from newsletter.delivery.sending import (
     Job,
     commit,
     finish_answered,
+    has_left,
     make_request,
     note_failure,
     suppress_refused,
@@ -96,7 +96,7 @@ def _someone_left(attempt: Attempt) -> Select[tuple[bool]]:
             deliveries.c.send_id == attempt.send_id,
             deliveries.c.position.between(attempt.positions[0], attempt.positions[-1]),
             deliveries.c.attempt == attempt.id,
-            deliveries.c.subscriber_id.not_in(segment_select("all")),
+            has_left(),
         )
     )
 

@@ -293,6 +293,20 @@ def test_cancel_says_how_many_had_left_and_nobody_else_gets_it(world):
     assert len(here.provider.requests) == 2
 
 
+def test_what_comes_back_after_a_cancel_is_not_sent(world):
+    here = world(people=4)
+
+    def cancel_now(_prepared):
+        with here.store.begin() as connection:
+            cancel(connection, "milia.1", here.clock.now())
+
+    here.provider.during = cancel_now
+    here.provider.faults = [lambda *_: Deferred("throttled")]
+    here.run()
+    assert here.counts() == {"total": 4, "skipped": 4}
+    assert here.verify() == []
+
+
 def test_a_stop_lets_requests_in_flight_end_and_starts_nothing_new(world):
     here = world(people=12, settings={"in_flight": 2})
 
