@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import timedelta
 from functools import partial
 
 import pytest
 from sqlalchemy import delete, select, update
 
+from conftest import ROOT
 from newsletter.delivery import apply_event, export_rows
 from newsletter.delivery.transitions import (
     ATTEMPT,
@@ -343,3 +345,11 @@ def test_resolve_needs_a_decision(here, cli):
     assert ran.code == 2
     ran = cli("ledger", "resolve", "milia.1", "--in-doubt", "abandon", cwd=here.workspace)
     assert ran.code == 4
+
+
+def test_the_page_on_delivery_has_every_transition():
+    page = (ROOT / "docs" / "delivery.md").read_text(encoding="utf-8")
+    for title, machine in {"Sends": SEND, "Deliveries": DELIVERY, "Attempts": ATTEMPT}.items():
+        section = page.split(f"### {title}\n")[1].split("###")[0]
+        rows = {tuple(re.findall(r"`(\w+)`", line)) for line in section.splitlines()} - {()}
+        assert rows == {(a, event, b) for a, to in machine.items() for event, b in to.items()}
