@@ -87,7 +87,8 @@ def _block(line: str, text: str, number: int, gap: int) -> Block:
     if title := HEADING.fullmatch(text):
         plain = re.sub(r"\s+#+$", "", title[2]).strip("* ")
         return Block("heading", plain, number, number, gap, level=len(title[1]))
-    if item := LIST_ITEM.match(line):
+    item = LIST_ITEM.match(line)
+    if item and not (item[0].strip()[0].isdigit() and cues.parse_meta(text)):  # "3. April 2024"
         words = " ".join(line[item.end() :].split())
         return Block("item", words, number, number, gap, marker=item[0].strip())
     return Block("paragraph", text, number, number, gap)
@@ -175,10 +176,9 @@ def _mark_last_call(blocks: list[Block]) -> list[Block]:
         short = all(
             block.kind in {"paragraph", "call"} and len(block.text.split()) <= 45 for block in rest
         )
-        if short and heading.kind in {"heading", "paragraph"} and cues.is_call(heading.text):
-            called = has_heading_shape(heading.text)
-            if called:
-                return blocks[:-back] + [replace(block, kind="call") for block in (heading, *rest)]
+        calls = cues.is_call(heading.text) and has_heading_shape(heading.text)
+        if short and calls and any(cues.is_about_subscribing(b.text) for b in (heading, *rest)):
+            return blocks[:-back] + [replace(block, kind="call") for block in (heading, *rest)]
     return blocks
 
 

@@ -151,7 +151,7 @@ class _Evidence:
         """The sum for section `number` (1 or more); START_COST is not yet taken off."""
         section, before = self._sections[number], self._sections[number - 1]
         closing = _after_closing(before)
-        score = closing if closing >= 2.0 else closing - self._closing_custom
+        score = closing - self._closing_custom * max(0.0, 1.0 - max(closing, 0.0) / 3.0)
         score += 5.0 if _has_meta(section) else -2.0 if self._bylines else 0.0
         score += self._by_rule(section)
         score += 1.0 if section.called else 0.0

@@ -142,7 +142,7 @@ def title_likeness(text: str) -> float:
     if _TITLE_LIKE.search(text):
         score += 1.5
     if _SECTION_LIKE.match(text):
-        score -= 1.5 if len(text.split()) < 6 else 0.75
+        score -= 1.5 if len(text.split()) < 5 else 0.5
     return score
 
 
@@ -180,7 +180,8 @@ def defines(paragraph: str) -> bool:
 # --- calls to action ----------------------------------------------------------------------------
 
 _CALL = re.compile(
-    r"(?:get updated|get updates|subscribe|sign up|sign-up|join (?:our|the|us|thousands|over)"
+    r"(?:get updated|get updates|subscribe|sign up|sign-up|join (?:our|us|thousands|over|the"
+    r" (?:list|club|community|newsletter|mailing))"
     r"|follow us|stay (?:up[ -]to[ -]date|updated|tuned|informed|in the loop|in touch|connected)"
     r"|don['’]t miss (?:out|our|any|the next)|never miss|want more\b|for more (?:\w+ ){0,3}(?:tips"
     r"|articles|advice|news|resources)|get (?:the latest|our|more \w+ tips|weekly|free|exclusive)"
@@ -197,6 +198,15 @@ _CALL = re.compile(
     re.IGNORECASE,
 )
 _CALL_WORDS = 45
+_SUBSCRIBING = re.compile(
+    r"newsletter|subscri|sign(?:ing)? up|inbox|e-?mail|mailing list|follow us|abonn|anmeld"
+    r"|melden sie|postfach|inscri|infolettre|courriel|boîte|updated",
+    re.IGNORECASE,
+)
+
+
+def is_about_subscribing(text: str) -> bool:
+    return _SUBSCRIBING.search(text) is not None
 
 
 def is_call(text: str) -> bool:

@@ -78,6 +78,8 @@ def divide(
     blocks = read_blocks(lines, marked=marked)
     _take_calls(blocks, division)
     sections = sections_of(blocks)
+    if not sections:
+        return division
     starts, doubts = find_starts(sections)
     for start, end in zip(starts, [*starts[1:], len(sections)], strict=True):
         division.parts.append(_part(sections[start:end], lines))

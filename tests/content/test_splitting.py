@@ -1,0 +1,309 @@
+"""Several articles in one text: found by their headings alone, nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+from article_corpus import ENGLISH, FRENCH, GERMAN, GROUPS, LONG, RIVALS, Style, Written, typed
+
+from newsletter.content.splitting import Division, divide
+from newsletter.errors import BadInput
+
+SEED = Path(__file__).parent.parent / "data" / "seed.txt"
+HELD = GROUPS["held-english"]
+
+FILES: dict[str, list[Written]] = {
+    "two": ENGLISH[:2],
+    "two on one field": [ENGLISH[0], ENGLISH[5]],
+    "three": HELD[:3],
+    "five": HELD,
+    "eight": ENGLISH,
+    "german": GERMAN,
+    "german two": GROUPS["held-german"],
+    "french": FRENCH,
+    "french two": GROUPS["held-french"],
+    "same title": RIVALS,
+    "one": [HELD[3]],
+    "one with many sections": [LONG],
+    "a long one between": [ENGLISH[1], LONG, ENGLISH[2]],
+}
+STYLES = {
+    "no blank lines": Style(blank=""),
+    "blank lines": Style(),
+    "windows": Style(blank="", ends="\r\n"),
+    "old mac": Style(blank="", ends="\r"),
+    "no first title": Style(blank="", first_title=False),
+    "capitals": Style(caps="all"),
+    "titles in capitals": Style(caps="titles", blank=""),
+    "by-lines": Style(byline="By Jane Doe"),
+    "dates": Style(byline="March {}, 2024", blank=""),
+    "markdown": Style(title="# {}", heading="## {}"),
+    "markdown of one level": Style(title="# {}", heading="# {}", blank=""),
+    "deeper markdown": Style(title="## {}", heading="### {}"),
+    "bold": Style(title="**{}**", heading="**{}**"),
+    "rules": Style(between="---"),
+    "gaps": Style(between="\n"),
+    "numbered sections": Style(numbered=True),
+    "a call at the end": Style(blank="", call="Subscribe to our newsletter for more tips"),
+}
+
+
+def titles(division: Division) -> list[str]:
+    return [part.title for part in division.parts]
+
+
+def check(articles: list[Written], style: Style) -> None:
+    division = divide(typed(articles, style))
+    capitals = style.caps in {"titles", "all"}
+    wanted = [each.title.upper() if capitals else each.title for each in articles]
+    found = titles(division)
+    assert len(found) == len(wanted), found
+    assert found[1:] == wanted[1:]
+    if style.first_title:
+        assert found[0] == wanted[0]
+    for part, article in zip(division.parts, articles, strict=True):
+        for paragraph in article.paragraphs:
+            assert part.body.count(paragraph) == 1
+        heads = [line for line in part.body.split("\n") if line.startswith("#")]
+        assert len(heads) == len(article.headings)
+    assert [call.text for call in division.calls] == ([style.call] if style.call else [])
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", FILES)
+def test_articles_are_told_from_sections(name: str, style: str) -> None:
+    check(FILES[name], STYLES[style])
+
+
+@pytest.mark.parametrize("name", ["two", "eight", "five", "one", "one with many sections"])
+def test_headings_as_questions(name: str) -> None:
+    asked = [
+        Written(a.title + "?", a.lead, tuple((h + "?", t) for h, t in a.sections))
+        for a in FILES[name]
+    ]
+    check(asked, Style(blank=""))
+
+
+@pytest.mark.parametrize(
+    ("name", "opening"),
+    [
+        ("two", "In conclusion, "),
+        ("eight", "To sum up, "),
+        ("german", "Zusammenfassend lässt sich sagen: "),
+        ("french", "En résumé, "),
+        ("same title", "All in all, "),
+        ("one with many sections", "In summary, "),
+    ],
+)
+def test_a_conclusion_may_be_a_paragraph(name: str, opening: str) -> None:
+    check([each.inline_conclusion(opening) for each in FILES[name]], Style(blank=""))
+
+
+@pytest.mark.parametrize("name", ["two", "two on one field", "eight", "german", "french", "one"])
+def test_there_may_be_no_conclusion(name: str) -> None:
+    check([each.without_conclusion() for each in FILES[name]], Style(blank=""))
+
+
+@pytest.mark.parametrize("name", ["two", "eight", "five", "german two", "french"])
+def test_articles_may_have_no_sections(name: str) -> None:
+    check([each.flat() for each in FILES[name]], Style())
+
+
+def test_the_sample_is_four_articles_with_their_sections() -> None:
+    lines = SEED.read_text(encoding="utf-8").split("\n")
+    division = divide(SEED.read_text(encoding="utf-8"))
+    assert [(part.first, part.last) for part in division.parts] == [
+        (1, 4),
+        (5, 15),
+        (16, 27),
+        (28, 40),
+    ]
+    assert titles(division)[1:] == [lines[4], lines[15], lines[27]]
+    assert 0 < len(titles(division)[0]) <= 80
+    assert lines[0].startswith(titles(division)[0])
+    bodies = "\n\n".join(part.body for part in division.parts).replace("## ", "").split("\n\n")
+    assert bodies == [line for at, line in enumerate(lines[:40]) if at not in {4, 15, 27}]
+    assert [(call.line, call.text) for call in division.calls] == [(41, lines[40])]
+    assert division.uncertain == []
+
+
+def test_byline_and_date_leave_the_body() -> None:
+    text = """\
+Growing Basil Indoors
+By Jane Doe, Garden Editor
+Published on March 3, 2024
+Basil is a tender herb. It likes warmth.
+Light
+A south window suits basil best.
+Growing Mint
+3. April 2024 – Anna Müller
+Mint is a hardy herb. It likes shade.
+Water
+Mint needs more water than basil.
+"""
+    first, second = divide(text).parts
+    assert (first.title, first.author) == ("Growing Basil Indoors", "Jane Doe, Garden Editor")
+    assert first.published == date(2024, 3, 3)
+    assert (second.title, second.author) == ("Growing Mint", "Anna Müller")
+    assert second.published == date(2024, 4, 3)
+    assert "Doe" not in first.body
+    assert "2024" not in first.body + second.body
+
+
+def test_a_date_may_stand_over_the_title() -> None:
+    text = "12 May 2024\nA Walk in the Dunes\nDunes are hills of sand. They move with the wind.\n"
+    (part,) = divide(text).parts
+    assert (part.title, part.published) == ("A Walk in the Dunes", date(2024, 5, 12))
+
+
+def test_lists_stay_lists() -> None:
+    text = """\
+How to Repot a Cactus
+Repotting a cactus takes ten minutes. You will need:
+- gloves
+- a clay pot
+- Gritty soil
+Step by Step
+1. Loosen the soil.
+2. Lift the cactus with folded paper.
+3. Fill in new soil.
+Conclusion
+A cactus likes a tight pot. Water it after a week.
+"""
+    (part,) = divide(text).parts
+    assert "- gloves\n- a clay pot\n- Gritty soil" in part.body
+    assert "1. Loosen the soil.\n2. Lift the cactus" in part.body
+    assert [line for line in part.body.split("\n") if line[:1] == "#"] == [
+        "## Step by Step",
+        "## Conclusion",
+    ]
+
+
+def test_unmarked_lists_are_no_headings() -> None:
+    text = """\
+A Simple Toolkit for the Balcony
+Balcony gardeners need few tools. These are enough:
+Trowel
+Gloves
+Watering can
+All of them fit into a bucket. Keep the bucket dry.
+"""
+    (part,) = divide(text).parts
+    assert "#" not in part.body
+
+
+def test_wrapped_lines_are_put_together() -> None:
+    articles = ENGLISH[:3]
+    wrapped = "\n\n".join(
+        textwrap.fill(block, 72) for block in typed(articles, Style()).strip().split("\n\n")
+    )
+    division = divide(wrapped)
+    assert titles(division) == [each.title for each in articles]
+    for part, article in zip(division.parts, articles, strict=True):
+        for paragraph in article.paragraphs:
+            assert paragraph in part.body
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "Get updated with beauty resources, tips, and news",
+        "Subscribe to our newsletter!",
+        "Sign up for weekly garden tips.",
+        "Jetzt anmelden und keinen Beitrag verpassen",
+        "Melden Sie sich für unseren Newsletter an.",
+        "Abonnez-vous à notre infolettre",
+        "Inscrivez-vous pour recevoir nos conseils",
+        "# Subscribe",
+    ],
+)
+def test_calls_to_action_belong_to_no_article(call: str) -> None:
+    text = typed(ENGLISH[:2], Style(blank="")) + call + "\n"
+    division = divide(text)
+    assert [each.line for each in division.calls] == [len(text.split("\n")) - 1]
+    assert call not in "".join(part.body for part in division.parts)
+    assert len(division.parts) == 2
+
+
+def test_a_call_between_articles_is_taken_out() -> None:
+    call = "Follow us for more stories"
+    text = typed(HELD[:1], Style(blank="")) + call + "\n" + typed(HELD[1:2], Style(blank=""))
+    division = divide(text)
+    assert titles(division) == [each.title for each in HELD[:2]]
+    assert [each.text for each in division.calls] == [call]
+
+
+def test_a_heading_like_a_call_stays_in_its_article() -> None:
+    text = (
+        "Eating With the Seasons\nSeasonal food tastes better and costs less than imports do.\n"
+        "Join the Farmers at the Market\nMarkets are open on Saturdays. Go early for eggs.\n"
+    )
+    division = divide(text)
+    assert division.calls == []
+    assert len(division.parts) == 1
+
+
+def test_questions_and_sources_after_the_conclusion_start_nothing() -> None:
+    article = HELD[1]
+    more = (
+        ("Frequently Asked Questions", ("Is matcha stronger? It is, as the whole leaf is drunk.",)),
+        ("References", ("Smith, J. (2019). Tea and weight. Journal of Tea, 4, 1-9.",)),
+    )
+    check([Written(article.title, article.lead, article.sections + more)], Style(blank=""))
+
+
+def test_underlined_headings() -> None:
+    text = ""
+    for each in HELD[:3]:
+        text += f"{each.title}\n=========\n\n{each.lead[0]}\n\n"
+        text += f"{each.headings[0]}\n-----\n\n{each.sections[0][1][0]}\n\n"
+    assert titles(divide(text)) == [each.title for each in HELD[:3]]
+
+
+def test_what_is_uncertain_is_said_with_its_line() -> None:
+    text = typed([each.without_conclusion() for each in HELD[3:]], Style(blank=""))
+    division = divide(text)
+    line = text.split("\n").index(HELD[4].title) + 1
+    assert line in [noted.line for noted in division.uncertain]
+
+
+def test_split_at_decides() -> None:
+    text = typed(HELD[3:], Style(blank=""))
+    line = text.split("\n").index(HELD[4].title) + 1
+    division = divide(text, split_at=[line])
+    assert titles(division) == [HELD[3].title, HELD[4].title]
+    assert division.parts[1].first == line
+    assert division.uncertain == []
+    (whole,) = divide(text, split_at=[], whole=True).parts
+    assert whole.body.count("## ") == len(HELD[3].headings) + len(HELD[4].headings) + 1
+
+
+@pytest.mark.parametrize("line", [0, 1, -3, 500])
+def test_split_at_must_be_a_line_of_the_text(line: int) -> None:
+    with pytest.raises(BadInput, match="split-at"):
+        divide(typed(HELD[:1], Style()), split_at=[line])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a " * 400_000,
+        "A" * 500_000,
+        "By " * 200_000,
+        "#" * 300_000,
+        "-" * 300_000,
+        "1. " * 100_000,
+        "Heading\n" * 20_000,
+        "Heading One Two\nSome text that ends in a stop.\n" * 3_000,
+        "\n" * 500_000 + "x",
+    ],
+    ids=["words", "one word", "by", "hashes", "dashes", "numbers", "lines", "sections", "blank"],
+)
+def test_hostile_texts_take_little_time(text: str) -> None:
+    started = time.perf_counter()
+    divide(text)
+    assert time.perf_counter() - started < 8
