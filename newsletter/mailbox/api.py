@@ -134,7 +134,7 @@ class _Api:
         if self._faults.strikes("error_before"):
             return _error(500, "internal", "an internal error")
         if self._faults.strikes("drop_before"):
-            return await drop_connection(request)
+            return await self._drop(request, key)
         try:
             answer = await asyncio.to_thread(self._answer, key, body)
         except NotABatch as error:
@@ -142,7 +142,7 @@ class _Api:
         if answer is None:
             return _error(409, "key_reused", "this key was used for another request")
         self._mailbox.poster.wake()
-        return await self._deliver(request, answer)
+        return await self._deliver(request, key, answer)
 
     def _answer(self, key: str, body: bytes) -> bytes | None:
         """The answer to a batch, kept with it; None if its key was used for another. Blocking."""
@@ -167,10 +167,10 @@ class _Api:
             due=self._mailbox.due(),
         )
 
-    async def _deliver(self, request: Request, answer: bytes) -> Response:
+    async def _deliver(self, request: Request, key: str, answer: bytes) -> Response:
         """The answer, unless a fault spoils it on the way."""
         if self._faults.strikes("drop_after"):
-            return await drop_connection(request)
+            return await self._drop(request, key)
         if self._faults.strikes("error_after"):
             return _error(500, "internal", "an internal error")
         if self._faults.strikes("html"):
@@ -178,6 +178,10 @@ class _Api:
         if fault := self._faults.strikes("slow"):
             return StreamingResponse(_slowly(answer, fault), media_type="application/json")
         return Response(answer, media_type="application/json")
+
+    async def _drop(self, request: Request, key: str) -> Response:
+        self._mailbox.in_progress.discard(key)  # it ends here, as the client can tell at once
+        return await drop_connection(request)
 
     async def get_batch(self, request: Request) -> Response:
         key = request.path_params["key"]

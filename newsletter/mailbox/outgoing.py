@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 
 _SECONDS = 15.0
 _EVENTS_A_POST = 100
-_LONGEST_WAIT = 300.0
-_TRIES = 24  # about an hour and a half, with the longest wait
+_LONGEST_WAIT = 30.0
+_TRIES = 2_000  # most of a day, with the longest wait between them
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes) -> int:
@@ -65,16 +65,24 @@ class EventPoster:
 
     async def run(self) -> None:
         """Post for ever. Events outlive the process: what was not taken is posted by the next."""
+        failures = 0
         while True:
             self._news.clear()
-            if not await asyncio.to_thread(self._post_due):
+            taken = await asyncio.to_thread(self._post_due)
+            if taken is False:
+                failures += 1
+                await asyncio.sleep(min(0.25 * 2.0**failures, _LONGEST_WAIT))
+                continue
+            failures = 0
+            if taken is None:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), 0.5)
+                    await asyncio.wait_for(self._news.wait(), 0.2)
 
-    def _post_due(self) -> bool:
+    def _post_due(self) -> bool | None:
+        """Post what is due; None when nothing is, false when it was not taken. Blocking."""
         due = self._storage.due_events(time(), _EVENTS_A_POST)
         if not due:
-            return False
+            return None
         bodies: list[bytes] = []
         for _, event, tries in due:
             if tries == 0 and self._faults.strikes("webhook_lost"):
@@ -86,13 +94,12 @@ class EventPoster:
         if not bodies or self._taken(bodies):
             self._storage.forget_events(numbers)
             return True
-        tries = max(tries for _, _, tries in due)
-        if tries >= _TRIES:
-            _log.warning("%d events given up after %d tries", len(numbers), tries)
+        if max(tries for _, _, tries in due) >= _TRIES:
+            _log.warning("%d events given up after %d tries", len(numbers), _TRIES)
             self._storage.forget_events(numbers)
         else:
-            self._storage.postpone_events(numbers, time() + min(2.0**tries, _LONGEST_WAIT))
-        return True
+            self._storage.postpone_events(numbers, time())
+        return False
 
     def _taken(self, bodies: list[bytes]) -> bool:
         headers = {"Content-Type": "application/json", "User-Agent": "newsletter-mailbox"}

@@ -5,11 +5,9 @@ The API is described in docs/contract.md; this module knows only HTTP, not the s
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from email.utils import formataddr
 from typing import Any
 from urllib.parse import quote
 
@@ -34,6 +32,7 @@ from newsletter.providers.base import (
     Unknown,
     WebhookRequest,
 )
+from newsletter.providers.fields import address, content
 from newsletter.providers.transport import Response, Transport
 from newsletter.providers.webhooks import (
     json_object,
@@ -152,7 +151,7 @@ class MailboxProvider:
 def _message(message: Message) -> dict[str, Any]:
     document: dict[str, Any] = {
         "to": message.to[1],
-        "from": formataddr(message.sender, "utf-8") if message.sender[0] else message.sender[1],
+        "from": address(*message.sender),
         "subject": message.subject,
         "html": message.html,
         "text": message.text,
@@ -169,7 +168,7 @@ def _message(message: Message) -> dict[str, Any]:
                 "cid": part.cid,
                 "content_type": part.content_type,
                 "filename": part.filename,
-                "content": base64.b64encode(part.content).decode(),
+                "content": content(part),
             }
             for part in message.attachments
         ]

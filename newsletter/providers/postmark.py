@@ -1,0 +1,306 @@
+"""Postmark: `/email/batch` over message streams, look-up by metadata.
+
+Written from https://postmarkapp.com/developer/api/email-api, …/api/messages-api and
+…/api/overview#error-codes. Its webhooks are in `postmark_events`. There is no idempotency key: a
+doubt is settled by look-up alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from email.utils import parseaddr
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+
+from newsletter.clock import Clock
+from newsletter.providers.answers import failure, json_body
+from newsletter.providers.base import (
+    Accepted,
+    Answered,
+    Batch,
+    Capabilities,
+    Deferred,
+    Denied,
+    Event,
+    Found,
+    Message,
+    Outcome,
+    Prepared,
+    Rejected,
+    Unknown,
+    WebhookRequest,
+)
+from newsletter.providers.fields import address, content
+from newsletter.providers.postmark_events import parse_event
+from newsletter.providers.transport import Response, Transport
+from newsletter.providers.webhooks import json_object, verify_authorization
+from newsletter.settings import ProviderSettings
+
+BASE_URL = "https://api.postmarkapp.com"
+
+CAPABILITIES = Capabilities(
+    batch_size=500,
+    max_bytes=48_000_000,  # 50 MB a request; whether a MB is 10⁶ or 2²⁰ bytes is not said
+    idempotency=None,
+    lookup=True,
+    # Its pages promise no time within which a message can be found; two minutes is our caution.
+    lookup_lag=timedelta(minutes=2),
+    restricted_headers=frozenset({"message-id"}),  # Postmark sets its own
+    webhook_auth="basic",
+)
+
+# The streams that every server has; a broadcast stream may have another name (settings.stream).
+_BROADCAST = "broadcast"
+_TRANSACTIONAL = "outbound"
+
+# https://postmarkapp.com/support/article/1125-custom-metadata-faq
+_METADATA_FIELDS = 10
+_METADATA_NAME = 20
+_METADATA_VALUE = 80
+
+# https://postmarkapp.com/developer/api/messages-api: count up to 500, count + offset up to 10,000
+_PAGE = 500
+_LAST = 10_000
+
+# Error codes of one message. Whatever is not here concerns the account or the request as a whole.
+_INVALID = 300
+_INACTIVE = 406
+_FOR_NOW = frozenset({100, 429})  # maintenance, rate limit
+
+
+class PostmarkProvider:
+    """One Postmark server, by its server token."""
+
+    def __init__(
+        self,
+        settings: ProviderSettings,
+        *,
+        api_key: str,
+        webhook_secrets: Sequence[str],
+        clock: Clock,
+        transport: Transport,
+    ) -> None:
+        self.settings = settings
+        self.capabilities = (
+            CAPABILITIES
+            if settings.lookup_lag is None
+            else replace(CAPABILITIES, lookup_lag=settings.lookup_lag)
+        )
+        self._root = settings.base_url or BASE_URL
+        self._stream = settings.stream or _BROADCAST
+        self._headers = {"X-Postmark-Server-Token": api_key, "Accept": "application/json"}
+        self._secrets = webhook_secrets
+        self._clock = clock
+        self._transport = transport
+
+    # --- request --------------------------------------------------------------------------------
+
+    def prepare(self, batch: Batch) -> Prepared:
+        stream = _TRANSACTIONAL if batch.kind == "transactional" else self._stream
+        return Prepared(
+            key=batch.key,
+            path="/email/batch",
+            body=orjson.dumps([_message(m, batch.key, stream) for m in batch.messages]),
+            headers={"Content-Type": "application/json"},
+            recipients=tuple(message.to[1] for message in batch.messages),
+        )
+
+    async def send(self, prepared: Prepared) -> Outcome:
+        result = await self._transport.request(
+            "POST",
+            self._root + prepared.path,
+            headers={**prepared.headers, **self._headers},
+            body=prepared.body,
+            timeout=self.settings.timeout,
+        )
+        if isinstance(result, Response) and 400 <= result.status < 500:
+            document = json_body(result)
+            if isinstance(document, dict) and document.get("ErrorCode") in _FOR_NOW:
+                return Deferred(str(document.get("Message")))
+        key_field = f"providers.{self.settings.name}.api_key"
+        failed = failure(
+            result, message_field="Message", key_field=key_field, now=self._clock.now()
+        )
+        if failed is not None:
+            return failed
+        assert isinstance(result, Response)
+        return _outcomes(json_body(result), prepared.recipients)
+
+    # --- look-up --------------------------------------------------------------------------------
+
+    async def find(self, key: str, *, since: datetime) -> Found:
+        """Both streams are searched, as a search without one covers `outbound` alone
+        (https://github.com/ActiveCampaign/postmark-dotnet/issues/127)."""
+        found: dict[str, str] = {}
+        for stream in dict.fromkeys((self._stream, _TRANSACTIONAL)):
+            messages, reason = await self._search(key, stream)
+            if reason:
+                return Found({}, conclusive=False, reason=reason)
+            for message in messages:
+                found.setdefault(*_sent_to(message))
+            if found:  # an attempt uses one stream
+                break
+        return Found(found, conclusive=True)
+
+    async def _search(self, key: str, stream: str) -> tuple[list[dict[str, Any]], str]:
+        """The stream's messages of an attempt, and why they prove nothing, if so."""
+        messages: dict[str, dict[str, Any]] = {}
+        for offset in range(0, _LAST, _PAGE):
+            query = urlencode(
+                {
+                    "count": _PAGE,
+                    "offset": offset,
+                    "messagestream": stream,
+                    "metadata_attempt": key,
+                }
+            )
+            result = await self._transport.request(
+                "GET",
+                f"{self._root}/messages/outbound?{query}",
+                headers=self._headers,
+                timeout=self.settings.timeout,
+            )
+            if not isinstance(result, Response):
+                return [], result.reason
+            page, total = _page(result)
+            if page is None:
+                return [], f"no usable answer to the look-up ({result.status})"
+            messages |= {message["MessageID"]: message for message in page}
+            if offset + _PAGE >= total:
+                complete = len(messages) >= total
+                return list(messages.values()), "" if complete else "the look-up is incomplete"
+            if not page:
+                break
+        return [], "the look-up is incomplete"
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def events(self, request: WebhookRequest, *, now: datetime) -> list[Event]:
+        verify_authorization(request, self._secrets)
+        return parse_event(json_object(request.body, "the webhook"))
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+
+def _message(message: Message, key: str, stream: str) -> dict[str, Any]:
+    restricted = CAPABILITIES.restricted_headers
+    document: dict[str, Any] = {
+        "From": address(*message.sender),
+        "To": address(*message.to),
+        "Subject": message.subject,
+        "HtmlBody": message.html,
+        "TextBody": message.text,
+        "MessageStream": stream,
+        "TrackOpens": False,
+        "TrackLinks": "None",
+        "Metadata": _metadata(message.metadata, key),
+        "Headers": [
+            {"Name": name, "Value": value}
+            for name, value in message.headers
+            if name.lower() not in restricted
+        ],
+    }
+    if message.reply_to:
+        document["ReplyTo"] = message.reply_to
+    if message.attachments:
+        document["Attachments"] = [
+            {
+                "Name": part.filename,
+                "Content": content(part),
+                "ContentType": part.content_type,
+                "ContentID": f"cid:{part.cid}",
+            }
+            for part in message.attachments
+        ]
+    return document
+
+
+def _metadata(metadata: Mapping[str, str], key: str) -> dict[str, str]:
+    """The attempt first: by it the message is found. What does not fit is left out or cut."""
+    fields = {
+        "attempt": key,
+        **{name: text for name, text in metadata.items() if name != "attempt"},
+    }
+    kept = list(fields.items())[:_METADATA_FIELDS]
+    return {name[:_METADATA_NAME]: text[:_METADATA_VALUE] for name, text in kept}
+
+
+def _outcomes(document: Any, recipients: Sequence[str]) -> Outcome:
+    """Believed only if there is one item a message, in order, and each accepted one is to whom
+    we wrote; an item that was not accepted names nobody."""
+    if not isinstance(document, list) or len(document) != len(recipients):
+        return Unknown("an answer that is not the API's")
+    outcomes: list[Accepted | Rejected | Deferred] = []
+    faults: list[str] = []
+    for item, recipient in zip(document, recipients, strict=True):
+        code = item.get("ErrorCode") if isinstance(item, dict) else None
+        if not isinstance(code, int) or isinstance(code, bool):
+            return Unknown("an item without an ErrorCode")
+        told = f"{item.get('Message') or 'no reason given'} (Postmark error {code})"
+        if code == 0:
+            message_id = item.get("MessageID")
+            if not isinstance(message_id, str) or not message_id or not _is_to(item, recipient):
+                return Unknown("an item that is not of the message we sent")
+            outcomes.append(Accepted(message_id))
+        elif code == _INACTIVE:
+            outcomes.append(Rejected(told, suppress=True))
+        elif code == _INVALID:
+            outcomes.append(Rejected(told))
+        else:
+            outcomes.append(Deferred(told))
+            if code not in _FOR_NOW:
+                faults.append(told)
+    return _not_the_recipients(outcomes, faults) or Answered(tuple(outcomes))
+
+
+def _not_the_recipients(
+    outcomes: Sequence[Accepted | Rejected | Deferred], faults: Sequence[str]
+) -> Denied | None:
+    """A fault of the account or the request shows in every item: nobody is to suffer for it.
+
+    Such is an unconfirmed sender, and the same words of error 300 about several recipients.
+    """
+    if len(faults) == len(outcomes):
+        return Denied(faults[0])
+    reasons = {
+        outcome.reason
+        for outcome in outcomes
+        if isinstance(outcome, Rejected) and not outcome.suppress
+    }
+    all_invalid = len(reasons) == 1 and all(
+        isinstance(outcome, Rejected) and not outcome.suppress for outcome in outcomes
+    )
+    return Denied(reasons.pop()) if all_invalid and len(outcomes) > 1 else None
+
+
+def _is_to(item: Mapping[str, Any], recipient: str) -> bool:
+    """The answer repeats `To` as it was given, with a name or without."""
+    given = item.get("To")
+    return isinstance(given, str) and parseaddr(given)[1].lower() == recipient.lower()
+
+
+def _page(response: Response) -> tuple[list[dict[str, Any]] | None, int]:
+    document = json_body(response)
+    if response.status != 200 or not isinstance(document, dict):
+        return None, 0
+    total, messages = document.get("TotalCount"), document.get("Messages")
+    if not isinstance(total, int) or not isinstance(messages, list):
+        return None, 0
+    usable = all(
+        isinstance(m, dict) and isinstance(m.get("MessageID"), str) and _sent_to(m)[0]
+        for m in messages
+    )
+    return (messages if usable else None), total
+
+
+def _sent_to(message: Mapping[str, Any]) -> tuple[str, str]:
+    """(address, message id); the address is empty where it cannot be read."""
+    to = message.get("To")
+    first = to[0] if isinstance(to, list) and to else None
+    email = first.get("Email") if isinstance(first, dict) else None
+    return (email if isinstance(email, str) else ""), message["MessageID"]
