@@ -18,7 +18,7 @@ from newsletter.rendering import textpart
 from newsletter.rendering.images import Images, MediaFile, Picture
 from newsletter.rendering.links import Links
 from newsletter.rendering.mjml import to_html
-from newsletter.rendering.slots import Cutter, MergeTable, in_url
+from newsletter.rendering.slots import Cutter, MergeTable, in_url, neutralise
 from newsletter.rendering.templates import SUFFIX, Templates
 from newsletter.rendering.text import wrap
 from newsletter.rendering.theme import derive
@@ -212,9 +212,9 @@ class _Compiler:
         settings = self.settings
         return {
             "site": {
-                "name": settings.site.name,
+                "name": neutralise(settings.site.name),
                 "base_url": self.base,
-                "postal_address": settings.site.postal_address,
+                "postal_address": neutralise(settings.site.postal_address),
             },
             "issue": {
                 "slug": self.issue.slug,
@@ -246,14 +246,16 @@ class _Compiler:
         return head + pixel + body + tail
 
     def _heading(self) -> str:
-        lines = (self.settings.site.name.upper(), self.subject)
+        lines = (neutralise(self.settings.site.name.upper()), self.subject)
         return "\n".join(line for line in lines if line)
 
     def _footer(self) -> tuple[str, ...]:
         site = self.settings.site
-        address = "\n".join(line.strip() for line in site.postal_address.splitlines())
+        lines = neutralise(site.postal_address).splitlines()
+        address = "\n".join(line.strip() for line in lines)
+        name = neutralise(site.name) or "this newsletter"
         return (
-            wrap(f"You get this because you signed up for {site.name or 'this newsletter'}."),
+            wrap(f"You get this because you signed up for {name}."),
             "\n".join(
                 f"{words} {in_url(self.table.link(name))}"
                 for words, name in (
@@ -280,7 +282,7 @@ class _Compiler:
     def _list_id(self) -> str:
         """RFC 2919: the list's name and an identifier under the sender's domain."""
         domain = self.settings.sender.email.rpartition("@")[2] or "localhost"
-        name = self.settings.site.name.replace("\\", "").replace('"', "")
+        name = neutralise(self.settings.site.name).replace("\\", "").replace('"', "")
         return f'"{name}" <newsletter.{domain}>' if name else f"<newsletter.{domain}>"
 
     def _plain(self, marked: str) -> str:

@@ -28,9 +28,9 @@ def render_notice(workspace: Workspace, subject: str, markdown_text: str) -> tup
     site = workspace.settings.site
     values = {
         "site": {
-            "name": site.name,
+            "name": neutralise(site.name),
             "base_url": site.base_url,
-            "postal_address": site.postal_address,
+            "postal_address": neutralise(site.postal_address),
         },
         "notice": {
             "subject": neutralise(subject),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from markdown_it.token import Token
@@ -18,8 +19,9 @@ from newsletter.errors import BadInput, Where
 from newsletter.rendering import markdown
 from newsletter.rendering.images import Images, Picture
 from newsletter.rendering.links import Links, require_allowed
-from newsletter.rendering.slots import MergeTable, has_field
+from newsletter.rendering.slots import MergeTable, has_field, neutralise
 from newsletter.rendering.templates import safe
+from newsletter.rendering.text import Footnotes, to_text
 from newsletter.workspace import Workspace
 
 #: CSS pixels that an image may take: the sheet of 600 without its margins, and the bare sheet.
@@ -98,7 +100,7 @@ class Viewer:
             "button",
             html=self._content(markdown.label(marked)),
             href=self._href(block),
-            label=" ".join(marked.split()),
+            label=" ".join(to_text(markdown.parse(marked, where), Footnotes()).split()),
         )
 
     def _leaf(self, block: Block, width: int) -> View:
@@ -151,7 +153,7 @@ class Viewer:
         return self.table.look_up(url[0])[0].startswith("links.")
 
     def _image(self, block: Block, width: int) -> Picture | None:
-        source = block.attributes.get("src", "").strip()
+        source = neutralise(block.attributes.get("src", "").strip())
         if not source:
             return None
         where = self.issue.where(block.line)
@@ -178,10 +180,11 @@ class Viewer:
         where = self.issue.where(block.line)
         item = load_item(self.workspace, item_id, where=where)
         if item.source.startswith("articles/"):  # a tip found in an article: that is its source
-            item = load_item(self.workspace, item.source, where=where)
+            with suppress(BadInput):  # it may be gone by now; the tip is not
+                item = load_item(self.workspace, item.source, where=where)
         address = item.source.split("#")[0]
         url = address if address.startswith(("https://", "http://")) else ""
-        return Source(item_id, item.title, item.author, url)
+        return Source(item_id, neutralise(item.title), neutralise(item.author), neutralise(url))
 
     def _content(self, html: str) -> Markup:
         """A character that stands for the HTML until MJML is done."""

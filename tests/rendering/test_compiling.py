@@ -262,3 +262,37 @@ def test_the_same_inputs_give_the_same_bytes_in_every_process(
 
 def test_neutral_links_lead_nowhere(render: Render) -> None:
     assert "/unsubscribe/preview" in page(render("Text"), neutral_recipient())
+
+
+ARTICLE = """---
+title: "A <b>title</b> \U000f0000"
+source: {source}
+author: "Rosa &#xF0000;"
+---
+Text.
+"""
+
+
+def test_a_source_gives_title_author_and_where_to_read_on(
+    workspace: Workspace, render: Render
+) -> None:
+    folder = workspace.content / "articles"
+    (folder / "web.md").write_text(ARTICLE.format(source="https://a.example/x?y=1#L5-L9"))
+    (folder / "file.md").write_text(ARTICLE.format(source="seed.txt#L1-L4"))
+    (workspace.content / "tips" / "t.md").write_text(ARTICLE.format(source="articles/web"))
+    (workspace.content / "tips" / "gone.md").write_text(ARTICLE.format(source="articles/gone"))
+    rendered = render(
+        "{{ subscriber.email }}\n\n::: excerpt {from=articles/web}\nOne\n:::\n\n"
+        "::: excerpt {from=articles/file}\nTwo\n:::\n\n::: tip {from=tips/t}\nThree\n:::\n\n"
+        "::: tip {from=tips/gone}\nFour\n:::"
+    )
+    assert rendered.compiled.sources == ("articles/web", "articles/file", "tips/t", "tips/gone")
+    assert [link.url for link in rendered.compiled.links] == ["https://a.example/x?y=1"] * 2
+    html = page(rendered)
+    assert html.count("ana+x@example.com") == 1
+    assert html.count("A &lt;b&gt;title&lt;/b&gt;") == 2
+    assert "By Rosa" in html
+    assert html.count("Read on&nbsp;→") == 2
+    with pytest.raises(BadInput) as caught:
+        render("Text\n\n::: excerpt {from=articles/none}\nOne\n:::")
+    assert str(caught.value.where) == "issues/one/issue.md:7"

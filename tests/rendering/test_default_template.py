@@ -152,3 +152,24 @@ def test_with_images_off_it_still_says_everything(browser: Any, page_file: Path)
     assert alt.is_visible()
     assert alt.evaluate("node => getComputedStyle(node).fontStyle") == "italic"
     page.close()
+
+
+@pytest.mark.browser
+def test_a_right_to_left_language_runs_that_way(
+    browser: Any, workspace: Workspace, write_issue: Callable[..., Issue]
+) -> None:
+    body = (
+        "مرحبا\n\n- واحد\n\n::: tip\nنصيحة\n:::\n\n"
+        "::::: columns\n:::: column\nأول\n::::\n:::: column\nثان\n::::\n:::::"
+    )
+    issue = write_issue(body, front="language: ar\n")
+    page = browser.new_page(viewport={"width": 800, "height": 800})
+    page.set_content(compile_issue(workspace, issue).compiled.web)
+    for words in ("مرحبا", "واحد", "نصيحة"):
+        place = page.get_by_text(words, exact=True)
+        assert place.evaluate("node => getComputedStyle(node).direction") == "rtl"
+        assert place.evaluate("node => getComputedStyle(node).textAlign") == "right"
+    first = page.get_by_text("أول", exact=True).bounding_box()
+    second = page.get_by_text("ثان", exact=True).bounding_box()
+    assert first["x"] > second["x"]
+    page.close()
