@@ -90,7 +90,7 @@ def _text(subject: Compiled) -> Iterator[Problem]:
     if subject.draft is None:
         return
     for text in subject.draft.reading.blocks:
-        missing = min(
+        missing = max(
             (_missing(text, message) for message in _showing(text, subject)), key=len, default=set()
         )
         if missing:

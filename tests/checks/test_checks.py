@@ -193,6 +193,7 @@ def test_a_subject_at_the_limit_is_fine_with_its_defaults_filled_in(
         ("a\n\nb <b>bold</b>\n", "copy.raw-html", ("warn", 7)),
         ("a\n\n<div>\nx\n</div>\n", "copy.raw-html", ("warn", 7)),
         ("a\nb\n<!-- note -->\n", "copy.raw-html", ("warn", 7)),
+        ("a <b\n> c\nIt cures.\n", "claims.absolute", ("block", 7)),
         ("a\n\n> ::: tip\n", "copy.fence", ("warn", 7)),
         ("a\n\n    ::: tip\n", "copy.fence", ("warn", 7)),
         ("a\n\n:: tip {from=x}\n", "copy.fence", ("warn", 7)),
@@ -207,7 +208,7 @@ def test_a_subject_at_the_limit_is_fine_with_its_defaults_filled_in(
         ('a\n::: image {src=a.png alt=""}\n:::\n', "images.alt", ("info", 6)),
         ('::: image {src=a.png alt="" href=https://a.example}\n:::\n', "images.alt", ("block", 5)),
         ("a\n![towel](b.png)\n", "images.present", ("block", 6)),
-        ("a\n![towel](../../newsletter.toml)\n", "images.present", ("block", 6)),
+        ("a\n![towel](../../outside.png)\n", "images.present", ("block", 6)),
         ("a\n![towel](broken.png)\n", "images.present", ("block", 6)),
         ("a\n![towel](big.png)\n", "images.size", ("block", 6)),
         ("a\n![towel](https://a.example/x.png)\n", "images.remote", ("warn", 6)),
@@ -222,6 +223,7 @@ def test_a_body_that_readers_would_notice(
 ) -> None:
     folder = write(workspace, body)
     picture(folder / "a.png")
+    picture(workspace.root / "outside.png")
     (folder / "broken.png").write_bytes(b"GIF89a")
     big = Image.effect_noise((1200, 1200), 90)
     big.save(folder / "big.png")
@@ -251,7 +253,7 @@ def test_a_field_in_an_only_block_is_tried_against_that_segment(
     workspace: Workspace, check: Check, person: Callable[..., None]
 ) -> None:
     person("vip@reader.example", fields={"code": "7"}, segment="vips")
-    write(workspace, "x\n::: only {segment=vips}\n{{ subscriber.fields.code }}\n:::\n")
+    write(workspace, "x\n::: only {segment=vips}\nYour code: {{ subscriber.fields.code }}\n:::\n")
     assert check() == {}
     person("vip2@reader.example", segment="vips")
     assert at(check()["merge.values"]) == ("warn", 7)

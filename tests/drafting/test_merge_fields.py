@@ -27,6 +27,11 @@ def test_text_stays_as_it_is_and_fields_have_their_lines() -> None:
     )
 
 
+def test_a_field_over_several_lines_has_its_first_and_later_ones_theirs() -> None:
+    fields = merge_fields("\n{{ subscriber.email\n\n}}\n{{ subscriber.email }}", where=AT)
+    assert [field.line for field in fields] == [11, 14]
+
+
 @pytest.mark.parametrize(
     ("expression", "has_default"),
     [
