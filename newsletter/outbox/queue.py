@@ -102,8 +102,9 @@ def _insert(connection: Connection, now: datetime, **values: str) -> bool:
         insert_into(connection, outbox)
         .values(**values, not_before=now, created_at=now, updated_at=now)
         .on_conflict_do_nothing(index_elements=["cause"])
+        .returning(outbox.c.id)
     )
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement).first() is not None
 
 
 def _above(notice: str, page: str) -> str:

@@ -48,4 +48,5 @@ def _insert(connection: Connection, runtime: Runtime, name: str, now: datetime) 
     statement = insert_into(connection, leases).values(
         name=name, holder=runtime.holder, until=now + LIFETIME
     )
-    return connection.execute(statement.on_conflict_do_nothing()).rowcount == 1
+    inserted = statement.on_conflict_do_nothing().returning(leases.c.name)
+    return connection.execute(inserted).first() is not None
