@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from newsletter.cli.base import JsonOption, emit, open_context
+from newsletter.cli.base import JsonOption, WorkspaceOption, emit, open_context
 
 
 def register(app: typer.Typer) -> None:
@@ -16,12 +16,13 @@ def register(app: typer.Typer) -> None:
 
 def report(
     send: Annotated[str, typer.Argument(metavar="SEND", help="The send, as `schedule` named it.")],
+    workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what readers did with a send: opens, clicks, unsubscribes; machines apart."""
     from newsletter.reports import report as make_report
 
-    context = open_context()
+    context = open_context(workspace)
     document = make_report(context.workspace, context.store, send)
     emit(document, as_json, lambda: _show(document))
 

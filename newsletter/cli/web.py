@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from newsletter.cli.base import open_context
+from newsletter.cli.base import WorkspaceOption, open_context
 
 
 def register(app: typer.Typer) -> None:
@@ -22,12 +22,13 @@ def web(
         int | None,
         typer.Option("--port", min=0, max=65535, help="0 takes a free one; else the settings'."),
     ] = None,
+    workspace: WorkspaceOption = None,
 ) -> None:
     """Serve the public pages: sign-up, preferences, archive, images, tracking, webhooks."""
     from newsletter.logs import configure_logging
     from newsletter.web import serve
 
-    context = open_context()
+    context = open_context(workspace)
     settings = context.workspace.settings.web
     configure_logging()
     serve(

@@ -21,7 +21,9 @@ from starlette.responses import HTMLResponse, Response
 from newsletter.clock import isoformat
 from newsletter.compiled import CompiledIssue
 from newsletter.store.schema import attempts, frozen_issues, media, sends
+from newsletter.tokens import read_timed_token
 from newsletter.web.context import Site, site
+from newsletter.web.trial import DRAFT, DRAFT_AGE
 
 _PAGE = 30
 _FEED = 20
@@ -70,18 +72,29 @@ def _archive(here: Site, number: int) -> Response:
 
 async def issue(request: Request) -> Response:
     """`GET /archive/{slug}`: the web version of the frozen issue."""
-    return await run_in_threadpool(_issue, site(request), request.path_params["slug"])
+    draft = request.query_params.get("draft", "")
+    return await run_in_threadpool(_issue, site(request), request.path_params["slug"], draft)
 
 
-def _issue(here: Site, slug: str) -> Response:
+def _issue(here: Site, slug: str, draft: str) -> Response:
     if not _SLUG.fullmatch(slug):
         raise HTTPException(404)
+    headers = {"Content-Security-Policy": issue_policy(here.base_url)}
     with here.store.read() as connection:
-        row = connection.execute(_sent().where(sends.c.issue == slug).limit(1)).first()
-        if row is None:
+        if draft:  # the link in a test message: an issue that may never be sent
+            frozen = read_timed_token(here.key, DRAFT, draft, here.now(), DRAFT_AGE)
+            headers |= {"X-Robots-Tag": "noindex, nofollow", "Referrer-Policy": "no-referrer"}
+            headers |= {"Cache-Control": "no-store"}
+        else:
+            frozen = connection.scalar(
+                select(_sent().where(sends.c.issue == slug).limit(1).subquery().c.frozen)
+            )
+        if frozen is None:
             raise HTTPException(404)
-        web = _compiled(connection, row.frozen).web
-    return HTMLResponse(web, headers={"Content-Security-Policy": issue_policy(here.base_url)})
+        compiled = _compiled(connection, frozen)
+    if compiled.issue != slug:
+        raise HTTPException(404)
+    return HTMLResponse(compiled.web, headers=headers)
 
 
 def issue_policy(base_url: str) -> str:
