@@ -66,7 +66,7 @@ class _Checker:
     stack: list[_Open] = field(default_factory=list)
     skeleton: list[str] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
-    inline_css: list[str] = field(default_factory=list)
+    inline_css: list[tuple[str, Where]] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
     def run(self) -> None:
@@ -230,7 +230,7 @@ class _Checker:
             raise BadInput(f"<{component.name}> is never closed", where=self.where)
         text = _AT.sub("", self.source[start : closing.start()]).strip()
         if component.name == "mj-style" and "inline" in attributes:
-            self.inline_css.append(html.unescape(text))
+            self.inline_css.append((html.unescape(text), self.where))
             return closing.end()
         if component.name in ("mj-title", "mj-preview"):
             text = " ".join(text.split()).replace('"', "&quot;").replace("<", "&lt;")
@@ -319,18 +319,35 @@ def _fill(page: str, contents: Sequence[str], where: Where) -> str:
     return _CONTENT.sub(lambda match: contents[ord(match[0]) - 0x100000], page)
 
 
-def _inline(page: str, css: list[str]) -> str:
+def _inline(page: str, sheets: list[tuple[str, Where]]) -> str:
     """Apply the rules of `<mj-style inline="inline">`, which mrml accepts and forgets."""
-    if not css:
+    if not sheets:
         return page
+    try:
+        return _inliner("\n".join(css for css, _ in sheets)).inline(page)
+    except css_inline.InlineError as error:
+        raise BadInput(
+            f"the rules of this <mj-style> cannot be read: {error}",
+            where=_faulty(page, sheets),
+            hint="Write selector { property: value; } and close every brace.",
+        ) from error
+
+
+def _faulty(page: str, sheets: list[tuple[str, Where]]) -> Where:
+    """The place of the first sheet that fails alone; the last one where none does."""
+    for css, where in sheets:
+        try:
+            _inliner(css).inline(page)
+        except css_inline.InlineError:
+            return where
+    return sheets[-1][1]
+
+
+def _inliner(css: str) -> css_inline.CSSInliner:
     # With keep_at_rules it would not apply extra_css at all (0.24.0); style tags keep theirs.
-    inliner = css_inline.CSSInliner(
-        inline_style_tags=False,
-        keep_style_tags=True,
-        load_remote_stylesheets=False,
-        extra_css="\n".join(css),
+    return css_inline.CSSInliner(
+        inline_style_tags=False, keep_style_tags=True, load_remote_stylesheets=False, extra_css=css
     )
-    return inliner.inline(page)
 
 
 def _write(name: str, attributes: dict[str, str], *, closed: bool = False) -> str:

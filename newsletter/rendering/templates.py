@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 from jinja2 import (
     BaseLoader,
     StrictUndefined,
-    TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
     nodes,
@@ -29,7 +28,7 @@ from jinja2.runtime import BlockReference, Macro, Undefined, markup_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
-from newsletter.errors import BadInput, Where
+from newsletter.errors import BadInput, NewsletterError, Where
 from newsletter.rendering.slots import neutralise
 from newsletter.workspace import Workspace, bundled
 
@@ -224,9 +223,9 @@ class Templates:
             self._fail(error, error.message or "a syntax error", error.name, error.lineno)
         except RecursionError as error:
             self._fail(error, "it includes or calls itself without end")
-        except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
-            self._fail(error, str(error) or type(error).__name__)
-        except AttributeError as error:
+        except NewsletterError:
+            raise
+        except Exception as error:  # a template is a program: filters raise whatever they like
             self._fail(error, str(error) or type(error).__name__)
         return "".join(pieces)
 
