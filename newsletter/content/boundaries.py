@@ -8,36 +8,18 @@ over all of them; how much it wins by at each heading says what is uncertain.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from newsletter.content import cues
 from newsletter.content.blocks import Block
-from newsletter.content.sentences import word_set, words_of
+from newsletter.content.sentences import words_of
+from newsletter.content.subjects import SectionWords
 
 START_COST = 3.0  # what evidence must outweigh, in the units of the scores below
 UNCERTAIN = 1.25  # a margin below this is reported
 _MOST_SECTIONS = 700  # beyond it, the text is judged heading by heading
-
-_STOP = word_set(
-    "the and for with that this from your are can not you have has will its into how what why"
-    " when where who which does should more most than then them they their there these those"
-    " about best guide understanding complete ultimate essential everything know need tips"
-    " ways things benefits effects introduction closer look works work working truth beginners"
-    " simple easy quick steps using use make makes choosing right better good great new art"
-    " science way part time people help helps also often many much very such over other each"
-    " every only just like between after before during without while however could would may"
-    " might must been being was were it's der die das den dem des ein eine einen einem einer"
-    " eines und oder aber mit von für auf aus bei nach vor wie wer wann warum ist sind wird"
-    " werden kann können nicht sich auch als zum zur über unter ihre ihr ihren ihrer sie man"
-    " alles ratgeber leitfaden richtig tipps gut beste besten durch wenn dass sein haben hat"
-    " noch nur mehr sehr diese dieser dieses einfach schritt schritte les une aux est sont"
-    " pour par sur dans avec sans que qui quoi comment pourquoi quand quel quelle votre vos"
-    " notre nos leur leurs plus moins tout tous toute toutes savoir conseils bien faire cette"
-    " ces ses mais peut peuvent être ont pas comme entre elle ils elles"
-)
 
 
 @dataclass
@@ -141,7 +123,7 @@ class _Evidence:
         closings = [_after_closing(section) > 4.0 for section in sections]
         at_end = any(closings[-2:])
         self._closing_custom = 2.5 if at_end else 1.0 if any(closings) else 0.0
-        self._words = [_Words(section) for section in sections]
+        self._words = [SectionWords(section.title, section.paragraphs) for section in sections]
         self._mean_length = sum(len(s.title.split()) for s in titled) / max(len(titled), 1)
         first = sections[0]
         self._first_is_caps = bool(first.heading and first.title.isupper())
@@ -247,7 +229,7 @@ def _after_closing(before: Section) -> float:
 
 def _article_scores(sections: list[Section], own: list[float]) -> list[list[float]]:
     """score[i][j - i - 1] of an article made of the sections i to j (excluded)."""
-    vocabulary = [_Words(section) for section in sections]
+    vocabulary = [SectionWords(section.title, section.paragraphs) for section in sections]
     titles = [_key(section.title) for section in sections]
     table = []
     for start in range(len(sections)):
@@ -283,10 +265,12 @@ def _repetition(section: Section, title: str, article: str, seen: set[str]) -> f
         return 0.0
     if cues.is_conclusion_heading(section.title):
         return 5.0
-    return 1.0 if cues.is_generic(section.title) or " " not in title else 4.0
+    if cues.is_generic(section.title):
+        return 1.0
+    return 4.0 if " " in title else 2.0
 
 
-def _strain(section: Section, words: _Words, topic: frozenset[str]) -> float:
+def _strain(section: Section, words: SectionWords, topic: frozenset[str]) -> float:
     """What it costs to count a section to an article whose subject it does not mention."""
     if not topic or not section.paragraphs:
         return 0.0
@@ -296,62 +280,6 @@ def _strain(section: Section, words: _Words, topic: frozenset[str]) -> float:
     if missed < len(section.paragraphs):
         return 0.0 if words.heading_mentions(topic) else 0.2 * missed
     return 0.4 if words.heading_mentions(topic) else min(1.2 + 0.6 * (missed - 1), 3.6)
-
-
-class _Words:
-    """The content words of a section, shortened to what forms of a word share.
-
-    `topic` is what the article would be about if the section were its first: the words of its
-    title that its opening takes up; of a text without a title, what it repeats. `subject` are the
-    first words of its text.
-    """
-
-    def __init__(self, section: Section) -> None:
-        self.heading = frozenset(_stems(section.title))
-        paragraphs = section.paragraphs
-        self._paragraphs = [frozenset(_stems(text)) for text in paragraphs]
-        self.all = self.heading.union(*self._paragraphs)
-        self.subject: frozenset[str] = frozenset()
-        opening: frozenset[str] = frozenset()
-        if paragraphs:
-            opening = self._paragraphs[0]
-            self.subject = frozenset(_stems(" ".join(paragraphs[0].split()[:5])))
-        counts = Counter(itertools.chain.from_iterable(_stems(text) for text in paragraphs[:4]))
-        common = [stem for stem, count in counts.most_common(4) if count > 1]
-        taken_up = frozenset(stem for stem in self.heading if _has(opening, stem))
-        self.topic = taken_up or self.heading or (frozenset(common) or self.subject)
-
-    def mentions(self, topic: frozenset[str], paragraph: int) -> bool:
-        return any(_has(self._paragraphs[paragraph], stem) for stem in topic)
-
-    def heading_mentions(self, topic: frozenset[str]) -> bool:
-        return any(_has(self.heading, stem) for stem in topic)
-
-    def says(self, stem: str) -> bool:
-        return _has(self.all, stem)
-
-    def paragraphs_with(self, stem: str) -> int:
-        return sum(_has(words, stem) for words in self._paragraphs)
-
-
-def _has(words: frozenset[str], stem: str) -> bool:
-    """Whether the words have the stem or one that begins with it ("skin" in "skincare")."""
-    return stem in words or (
-        len(stem) >= 4 and any(word.startswith(stem) or stem.startswith(word) for word in words)
-    )
-
-
-def _stems(text: str) -> list[str]:
-    found = []
-    for word in words_of(text):
-        if len(word) < 3 or word in _STOP or word.isdigit():
-            continue
-        for ending in ("ies", "ing", "es", "en", "s", "n", "e", "y"):
-            if word.endswith(ending) and len(word) - len(ending) >= 4:
-                word = word[: -len(ending)]
-                break
-        found.append(word[:9])
-    return found
 
 
 def _key(title: str) -> str:

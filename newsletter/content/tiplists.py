@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from newsletter.content.blocks import Block, has_heading_shape, read_blocks, split_lines
@@ -13,7 +14,7 @@ from newsletter.content.sentences import count_words, guess_language
 from newsletter.content.splitting import divide
 from newsletter.content.tips import find_tips, short_title
 
-_PROSE_WORDS = 60  # a paragraph of more is no tip but prose to look for tips in
+_PROSE_WORDS = 35  # where paragraphs have more, they are no tips but prose to look for tips in
 
 
 def _tip(title: str, body: str, source: str, values: dict[str, Any]) -> Candidate:
@@ -47,7 +48,7 @@ def tips_of(document: Document) -> list[Candidate]:
     bodies = [block for block in blocks if block.kind in {"paragraph", "item"}]
     if not bodies:
         return []
-    if sum(count_words(block.text) > _PROSE_WORDS for block in bodies) * 2 > len(bodies):
+    if median(count_words(block.text) for block in bodies) > _PROSE_WORDS:
         return _in_prose(document, values)
     items = [block for block in bodies if block.kind == "item"]
     candidates: list[Candidate] = []

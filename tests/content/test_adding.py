@@ -235,6 +235,12 @@ def test_tips_come_from_a_list_or_an_article(
     assert found.added[0].body.startswith("Always prioritize professional advice")
 
 
+def test_tips_of_a_file_of_prose_are_its_instructions(add: Add) -> None:
+    found = add(SEED, kind="tip").added
+    assert [item.source.rpartition("#")[2] for item in found] == ["L16-L27", "L28-L40"]
+    assert all(item.body.startswith("Always prioritize") for item in found)
+
+
 def test_titled_tips(add: Add, file: Callable[..., Path]) -> None:
     path = file(
         "t.md", "# Less is more\n\nUse a pea-sized amount.\n\n# Patience\n\nWait a minute.\n"

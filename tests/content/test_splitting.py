@@ -131,6 +131,14 @@ def test_the_sample_is_four_articles_with_their_sections() -> None:
     assert division.uncertain == []
 
 
+def test_a_section_that_comes_again_shows_a_new_article() -> None:
+    text = (
+        "GROWING ROSES\nRoses need sun. They like it.\nPRUNING\nCut in March.\n"
+        "GROWING LILIES\nLilies need shade. They like it.\nPRUNING\nDo not cut.\n"
+    )
+    assert titles(divide(text)) == ["GROWING ROSES", "GROWING LILIES"]
+
+
 def test_byline_and_date_leave_the_body() -> None:
     text = """\
 Growing Basil Indoors
