@@ -24,7 +24,7 @@ _EXTENSION = "newsletter.connection"
 _SECONDS_TO_FINISH = 5
 
 
-class _DroppableProtocol(HttpToolsProtocol):
+class DroppableProtocol(HttpToolsProtocol):
     """HTTP whose requests can reach the connection they came over."""
 
     def on_message_begin(self) -> None:
@@ -66,7 +66,7 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
     """Serve until SIGTERM; after Ctrl-C, `KeyboardInterrupt` is raised once all has ended."""
     config = uvicorn.Config(
         app,
-        http=_DroppableProtocol,
+        http=DroppableProtocol,
         ws="none",
         log_config=None,
         access_log=False,

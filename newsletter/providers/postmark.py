@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import orjson
 
 from newsletter.clock import Clock
-from newsletter.providers.answers import failure, json_body
+from newsletter.providers.answers import failure, json_body, retry_after
 from newsletter.providers.base import (
     Accepted,
     Answered,
@@ -120,7 +120,8 @@ class PostmarkProvider:
         if isinstance(result, Response) and 400 <= result.status < 500:
             document = json_body(result)
             if isinstance(document, dict) and document.get("ErrorCode") in _FOR_NOW:
-                return Deferred(str(document.get("Message")))
+                wait = retry_after(result.headers, self._clock.now())
+                return Deferred(str(document.get("Message")), wait)
         key_field = f"providers.{self.settings.name}.api_key"
         failed = failure(
             result, message_field="Message", key_field=key_field, now=self._clock.now()

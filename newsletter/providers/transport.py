@@ -160,10 +160,12 @@ class HttpxTransport:
         return Response(response.status_code, dict(response.headers), bytes(body))
 
     async def close(self) -> None:
-        """Close every client; requests under way end in doubt."""
-        for client in {self._client, *self._retired}:
-            await client.aclose()
+        """Close every connection; requests under way end in doubt. A later one opens its own."""
+        closing = {self._client, *self._retired}
+        self._client = self._new_client()
         self._retired.clear()
+        for client in closing:
+            await client.aclose()
 
     # --- clients that misbehave -----------------------------------------------------------------
 
