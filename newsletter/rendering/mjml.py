@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 
 import css_inline
 from mjml import mjml2html
@@ -26,6 +27,7 @@ from newsletter.rendering.components import (
     describe,
     fits,
 )
+from newsletter.rendering.slots import check_tag
 from newsletter.rendering.templates import AT
 
 MAX_DEPTH = 100
@@ -40,6 +42,7 @@ _TAG = re.compile(
 )
 _ATTRIBUTE = re.compile(r"""\s+([A-Za-z_:][\w:.-]*)\s*=\s*("[^"<]*"|'[^'<]*')""")
 _AT = re.compile(rf'\s*{AT}="([^"]*)"')
+_STYLE = re.compile(r"""\sstyle\s*=\s*("[^"]*"|'[^']*')""", re.IGNORECASE)
 _UNUSUAL = re.compile(r"[^\x20-\x7e]|\\")
 _CONTENT = re.compile("[\U00100000-\U0010ffff]")
 _IN_TAG = re.compile(r"""<[A-Za-z/!](?:[^"'<>]|"[^"]*"|'[^']*')*>""")
@@ -66,7 +69,7 @@ class _Checker:
     stack: list[_Open] = field(default_factory=list)
     skeleton: list[str] = field(default_factory=list)
     aside: list[str] = field(default_factory=list)
-    inline_css: list[tuple[str, Where]] = field(default_factory=list)
+    inline_css: list[str] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
     def run(self) -> None:
@@ -79,6 +82,7 @@ class _Checker:
             if tag[2] is None:
                 raise self._malformed(tag.start())
             self._move(tag[3])
+            self._check_places(tag[0])
             if tag[1]:
                 self._close(tag[2], tag)
             else:
@@ -93,6 +97,16 @@ class _Checker:
     def _move(self, attributes: str) -> None:
         if mark := _AT.search(attributes):
             self.where = self.place(mark[1])
+
+    def _check_places(self, tag: str) -> None:
+        """Neither a block's HTML nor a merge field may stand just anywhere in a tag."""
+        if _CONTENT.search(tag):
+            raise BadInput(
+                "a block's HTML stands within a tag",
+                where=self.where,
+                hint="Use it in <mj-text> or <mj-table>, not in an attribute.",
+            )
+        check_tag(tag, self.where)
 
     def _holder(self) -> _Open | None:
         """The component whose HTML we are in."""
@@ -141,6 +155,13 @@ class _Checker:
                 f"<{name}> directly in {parent}",
                 where=self.where,
                 hint="HTML stands in <mj-text>, <mj-table> or <mj-raw>.",
+            )
+        style = _STYLE.search(tag[3])
+        if style and not _is_style(style[1][1:-1].replace('"', "&quot;")):
+            raise BadInput(
+                f"the style of <{name}> cannot be read: {_shorten(style[1][1:-1])}",
+                where=self.where,
+                hint="Write property: value; for each.",
             )
         if not tag[4] and name.lower() not in _VOID:
             self.stack.append(_Open(name, self.where, None, tag.end()))
@@ -230,7 +251,7 @@ class _Checker:
             raise BadInput(f"<{component.name}> is never closed", where=self.where)
         text = _AT.sub("", self.source[start : closing.start()]).strip()
         if component.name == "mj-style" and "inline" in attributes:
-            self.inline_css.append((html.unescape(text), self.where))
+            self.inline_css.append(html.unescape(text))
             return closing.end()
         if component.name in ("mj-title", "mj-preview"):
             text = " ".join(text.split()).replace('"', "&quot;").replace("<", "&lt;")
@@ -293,7 +314,7 @@ def to_html(
         raise BadInput(f"the MJML cannot be compiled: {error}", where=where) from error
     page = _put_back(page, checker)
     page = _fill(_AT.sub("", page), contents, where)
-    return _inline(page, checker.inline_css)
+    return _inline(page, checker.inline_css, where)
 
 
 def _unused_token(source: str) -> str:
@@ -311,36 +332,28 @@ def _put_back(page: str, checker: _Checker) -> str:
 def _fill(page: str, contents: Sequence[str], where: Where) -> str:
     """Put the blocks' HTML where their characters stand, which is never within a tag."""
     if any(_CONTENT.search(tag[0]) for tag in _IN_TAG.finditer(page)):
-        raise BadInput(
-            "a block's HTML stands within a tag",
-            where=where,
-            hint="Use it in <mj-text>, <mj-table> or <mj-raw>, not in an attribute.",
-        )
+        raise BadInput("a block's HTML stands within a tag of an <mj-raw>", where=where)
     return _CONTENT.sub(lambda match: contents[ord(match[0]) - 0x100000], page)
 
 
-def _inline(page: str, sheets: list[tuple[str, Where]]) -> str:
+def _inline(page: str, css: list[str], where: Where) -> str:
     """Apply the rules of `<mj-style inline="inline">`, which mrml accepts and forgets."""
-    if not sheets:
+    if not css:
         return page
     try:
-        return _inliner("\n".join(css for css, _ in sheets)).inline(page)
+        return _inliner("\n".join(css)).inline(page)
     except css_inline.InlineError as error:
-        raise BadInput(
-            f"the rules of this <mj-style> cannot be read: {error}",
-            where=_faulty(page, sheets),
-            hint="Write selector { property: value; } and close every brace.",
-        ) from error
+        raise BadInput(f"a style in <mj-raw> cannot be read: {error}", where=where) from error
 
 
-def _faulty(page: str, sheets: list[tuple[str, Where]]) -> Where:
-    """The place of the first sheet that fails alone; the last one where none does."""
-    for css, where in sheets:
-        try:
-            _inliner(css).inline(page)
-        except css_inline.InlineError:
-            return where
-    return sheets[-1][1]
+@lru_cache(maxsize=256)
+def _is_style(declarations: str) -> bool:
+    """Whether a `style` attribute can be read: one that cannot would stop all inlining."""
+    try:
+        _inliner("p { top: 0; }").inline(f'<p style="{declarations}"></p>')
+    except css_inline.InlineError:
+        return False
+    return True
 
 
 def _inliner(css: str) -> css_inline.CSSInliner:

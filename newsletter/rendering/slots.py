@@ -182,6 +182,12 @@ def _places(page: str, where: Where) -> Iterator[tuple[int, str, Context, bool]]
     yield from ((match.start(), match[0], "html", True) for match in _FIELD.finditer(page, end))
 
 
+def check_tag(tag: str, where: Where) -> None:
+    """Raises `BadInput` where a field in this tag is not in an attribute that may hold one."""
+    if has_field(tag) and (match := _TAG.fullmatch(tag)):
+        list(_places_in_tag(tag, match, where))
+
+
 def _places_in_tag(
     page: str, tag: re.Match[str], where: Where
 ) -> Iterator[tuple[int, str, Context, bool]]:

@@ -80,6 +80,10 @@ def fault(compile_with: Callable[..., str], source: str, **files: str) -> str:
         ("{% include 'nowhere.mjml.j2' %}", "no such template to include: 'nowhere.mjml.j2'"),
         ("{% include '../../newsletter.toml' %}", "no such template to include"),
         ("{{ 1 / 0 }}", "division by zero"),
+        ('<mj-text><p style="color">a</p></mj-text>', "the style of <p> cannot be read: 'color'"),
+        ('<mj-text><p title="{{ blocks[0].html }}">a</p></mj-text>', "stands within a tag"),
+        ('<mj-text><p style="a: {{ links.preferences }}">a</p></mj-text>', "attribute 'style'"),
+        ("<mj-text><p {{ links.preferences }}>a</p></mj-text>", "outside an attribute's quotes"),
         ("{{ 'x' | truncate(-1) }}", "expected length"),
     ],
 )  # fmt: skip
@@ -200,20 +204,6 @@ def test_inline_styles_are_inlined_and_media_queries_and_outlook_kept(
     assert '<p style="color: #123456;">Text</p>' in html
     assert "@media print { .x > p { color: #654321; } }" in html
     assert "<!--[if mso" in html
-
-
-def test_a_style_that_cannot_be_read_is_named(compile_with: Callable[..., str]) -> None:
-    head = '<mj-head>\n<mj-style inline="inline">p { color: red }</mj-style>\n'
-    head += '<mj-style inline="inline">td { color ; }</mj-style></mj-head>'
-    told = fault(compile_with, START.replace("<mjml>", f"<mjml>{head}") + END)
-    assert told.startswith("templates/own.mjml.j2:3: the rules of this <mj-style>")
-
-
-def test_a_blocks_html_does_not_stand_in_a_tag(compile_with: Callable[..., str]) -> None:
-    source = (
-        START + '<mj-text>{% for b in blocks %}<p title="{{ b.html }}">x</p>{% endfor %}</mj-text>'
-    )
-    assert "stands within a tag" in fault(compile_with, source + END)
 
 
 def test_a_field_does_not_stand_in_a_style(compile_with: Callable[..., str]) -> None:
