@@ -6,6 +6,7 @@ It does not know which keys a file may have; `library` does.
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,9 @@ def parse(text: str, file: str) -> FrontMatter | None:
     source, body, body_line = parts
     if len(source.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise BadInput("the front matter is larger than 64 KB", where=Where(file, 1))
+    plain = _plain(source)
+    if plain is not None:
+        return FrontMatter(*plain, body=body, body_line=body_line)
     try:
         _refuse_dangerous(source, file)
         loaded = YAML(typ="rt").load(source)
@@ -93,6 +97,41 @@ def parse(text: str, file: str) -> FrontMatter | None:
             f"the front matter is not valid YAML: {reason}", where=Where(file, 1)
         ) from error
     return FrontMatter(*_keys(loaded, file), body=body, body_line=body_line)
+
+
+_LINE = re.compile(r"([a-z][a-z0-9_]*): (.+)")
+_PLAIN = re.compile(r"[^\W\d_][\w ,./()+’-]*(?<! )")  # a text to YAML, whatever stands in it
+_WHOLE = re.compile(r"0|[1-9]\d{0,8}")
+_SOURCE = re.compile(r"[A-Za-z/][\w./-]*(?:#L\d+-L\d+)?(?<=\w)")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_NO_TEXT = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+
+
+def _plain(source: str) -> tuple[dict[str, Any], dict[str, int]] | None:
+    """The simplest front matter, `key: word` lines as we write them, without the YAML library.
+
+    That takes three milliseconds a file, which counts with 50,000 of them. None for anything in
+    which YAML could see more than a text, a number or a hash.
+    """
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for number, line in enumerate(source.rstrip("\n").split("\n"), start=2):
+        match = _LINE.fullmatch(line)
+        if match is None or match[1] in values:
+            return None
+        key, value = match[1], match[2]
+        if _WHOLE.fullmatch(value):
+            values[key] = int(value)
+        elif (
+            (key == "sha256" and _HASH.fullmatch(value))
+            or (_PLAIN.fullmatch(value) and value.lower() not in _NO_TEXT)
+            or (key == "source" and _SOURCE.fullmatch(value))
+        ):
+            values[key] = value
+        else:
+            return None
+        lines[key] = number
+    return values, lines
 
 
 def _keys(loaded: Any, file: str) -> tuple[dict[str, Any], dict[str, int]]:

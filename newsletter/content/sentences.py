@@ -124,7 +124,7 @@ _FUNCTION_WORDS = {
 def guess_language(text: str) -> str:
     """ "en", "de" or "fr", by the commonest function words; "en" where nothing tells."""
     counts = dict.fromkeys(_FUNCTION_WORDS, 0)
-    for word in words_of(text[:5000]):
+    for word in words_of(text[:1500]):
         for language, known in _FUNCTION_WORDS.items():
             counts[language] += word in known
     return max(counts, key=lambda language: counts[language])
