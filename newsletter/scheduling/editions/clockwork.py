@@ -299,7 +299,7 @@ class _Keeper:
 
     def _skip_in(self, connection: Connection, row: Row[Any], reason: str) -> None:
         now = self.clock.now()
-        if not issue_path(self.workspace, row.issue or "none").exists():
-            row = row._replace(issue="")  # nothing was written for it
-        if rows.move(connection, row, "skipped", now, reason=reason, issue=row.issue):
-            notices.tell_skipped(connection, self.workspace, now, row, reason)
+        written = bool(row.issue) and issue_path(self.workspace, row.issue).exists()
+        issue = row.issue if written else ""
+        if rows.move(connection, row, "skipped", now, reason=reason, issue=issue):
+            notices.tell_skipped(connection, self.workspace, now, row, reason, draft=issue)

@@ -95,15 +95,21 @@ def tell_drafted(
 
 
 def tell_skipped(
-    connection: Connection, workspace: Workspace, now: datetime, row: Row[Any], reason: str
+    connection: Connection,
+    workspace: Workspace,
+    now: datetime,
+    row: Row[Any],
+    reason: str,
+    *,
+    draft: str,
 ) -> None:
-    """Nothing goes out for this date, and why."""
+    """Nothing goes out for this date, and why; `draft` is the issue that was written, if any."""
     hour = spell_hour(workspace, row.send_at)
     text = f"**{code(row.name)}** of {hour} does not go out: {code(reason)}.\n\n"
-    if row.issue:
+    if draft:
         text += (
-            f"Its draft is kept in `issues/{row.issue}/issue.md`. To send it all the same:\n\n"
-            f"    newsletter send {row.issue}\n\n"
+            f"Its draft is kept in `issues/{draft}/issue.md`. To send it all the same:\n\n"
+            f"    newsletter send {draft}\n\n"
         )
     text += "The next edition is not affected."
     tell(
