@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from newsletter.drafting import Issue
 from newsletter.errors import BadInput
 from newsletter.rendering import compile_issue
 from newsletter.rendering.components import components
+from newsletter.rendering.theme import Palette
+from newsletter.rendering.views import View
 from newsletter.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -235,3 +238,10 @@ def test_the_table_knows_every_component_that_mrml_draws() -> None:
     assert len(names) > 30
     for component in components().values():
         assert set(component.parents) <= names
+
+
+def test_the_documentation_names_everything_a_template_sees() -> None:
+    told = (ROOT / "docs" / "templates.md").read_text(encoding="utf-8")
+    names = [*(item.name for item in fields(View)), *(item.name for item in fields(Palette))]
+    for name in set(names) - {"tokens", "segment", "label"}:
+        assert f"`{name}`" in told, name
