@@ -91,7 +91,7 @@ class _Inbox:
         self._templates = Environment(
             loader=FileSystemLoader(_FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
-        self._templates.filters.update(when=_when, hue=_hue, initial=_initial)
+        self._templates.filters.update(when=_when, short=_short, hue=_hue, initial=_initial)
 
     # --- pages ----------------------------------------------------------------------------------
 
@@ -124,6 +124,7 @@ class _Inbox:
             search=search,
             to=to,
             page=page,
+            now=self._mailbox.now(),
             pages=max((found.total + _PAGE - 1) // _PAGE, 1),
             tab=tab if tab in _TABS else "html",
             tabs=_TABS,
@@ -150,7 +151,11 @@ class _Inbox:
             agent = request.headers.get("user-agent", "")
             event = event_of(message, "opened", now, user_agent=agent)
             await asyncio.to_thread(
-                self._storage.mark, message["id"], "opened", event, self._mailbox.due()
+                self._storage.mark,
+                message["id"],
+                "opened",
+                self._posted(event),
+                self._mailbox.due(),
             )
             self._mailbox.poster.wake()
         html = message.get("html") or f"<pre>{_escape(message.get('text') or '')}</pre>"
@@ -203,13 +208,17 @@ class _Inbox:
         now, due = self._mailbox.now(), self._mailbox.due()
         if kind == "clicked":
             event = event_of(message, kind, now, url=_first_link(message))
-            await asyncio.to_thread(self._storage.mark, message["id"], kind, event, due)
+            await asyncio.to_thread(
+                self._storage.mark, message["id"], kind, self._posted(event), due
+            )
         else:
             more = (
                 {"bounce": "hard", "reason": "reported in the inbox"} if kind == "bounced" else {}
             )
             event = event_of(message, kind, now, **more)
-            await asyncio.to_thread(self._storage.set_state, message["id"], kind, event, due)
+            await asyncio.to_thread(
+                self._storage.set_state, message["id"], kind, self._posted(event), due
+            )
         self._mailbox.poster.wake()
         return self._done(request, kind)
 
@@ -217,6 +226,10 @@ class _Inbox:
         kept = {k: v for k, v in request.query_params.items() if k in {"q", "to", "page", "tab"}}
         address = f"/inbox/{quote(request.path_params['id'])}{_query({**kept, 'done': what})}"
         return RedirectResponse(address, 303)
+
+    def _posted(self, event: bytes) -> bytes | None:
+        """The event if there is somewhere to post it."""
+        return event if self._mailbox.options.webhook_url else None
 
     async def _message(self, request: Request) -> dict[str, Any] | None:
         return await asyncio.to_thread(self._storage.message, request.path_params["id"])
@@ -275,6 +288,14 @@ def _when(at: str) -> str:
     """A time as a list shows it, in UTC."""
     moment = datetime.fromisoformat(at).astimezone(UTC)
     return f"{moment.day} {moment:%b %Y, %H:%M}"
+
+
+def _short(at: str, now: datetime) -> str:
+    """The hour of today, else the day, in UTC."""
+    moment = datetime.fromisoformat(at).astimezone(UTC)
+    if moment.date() == now.astimezone(UTC).date():
+        return f"{moment:%H:%M}"
+    return f"{moment.day} {moment:%b}" + ("" if moment.year == now.year else f" {moment.year}")
 
 
 def _hue(text: str) -> int:

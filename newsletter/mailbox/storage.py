@@ -192,8 +192,8 @@ class MailboxStorage:
         content = self._rows("SELECT content FROM contents WHERE seq = ?", (rows[0]["seq"],))
         return {**orjson.loads(content[0]["content"]), **_summary(rows[0])}
 
-    def mark(self, message_id: str, column: str, event: bytes, due: float) -> bool:
-        """Note the first opening or click, and queue its event; false if it was noted before."""
+    def mark(self, message_id: str, column: str, event: bytes | None, due: float) -> bool:
+        """Note the first opening or click, with the event to post; false if it was noted before."""
         assert column in {"opened", "clicked"}
         with self._writing() as connection:
             changed = connection.execute(
@@ -201,14 +201,14 @@ class MailboxStorage:
                 (message_id,),
             ).rowcount
             if changed:
-                connection.execute("INSERT INTO events (event, due) VALUES (?, ?)", (event, due))
+                _queue(connection, event, due)
         return bool(changed)
 
-    def set_state(self, message_id: str, state: str, event: bytes, due: float) -> None:
-        """What became of a message after all, and the event that tells of it."""
+    def set_state(self, message_id: str, state: str, event: bytes | None, due: float) -> None:
+        """What became of a message after all, with the event to post."""
         with self._writing() as connection:
             connection.execute("UPDATE messages SET state = ? WHERE id = ?", (state, message_id))
-            connection.execute("INSERT INTO events (event, due) VALUES (?, ?)", (event, due))
+            _queue(connection, event, due)
 
     # --- events to be posted --------------------------------------------------------------------
 
@@ -235,6 +235,11 @@ class MailboxStorage:
         """How many events are still to be posted."""
         count: int = self._rows("SELECT count(*) FROM events")[0][0]
         return count
+
+
+def _queue(connection: sqlite3.Connection, event: bytes | None, due: float) -> None:
+    if event is not None:
+        connection.execute("INSERT INTO events (event, due) VALUES (?, ?)", (event, due))
 
 
 def _summary(row: sqlite3.Row) -> dict[str, Any]:
