@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -352,3 +356,28 @@ def test_a_webhook_that_cannot_be_read_names_its_field(body: bytes) -> None:
     request = replace(webhook({}), body=body)
     with pytest.raises(BadInput):
         client("").events(request, now=NOW)
+
+
+# --- the server of these tests --------------------------------------------------------------------
+
+
+def test_the_server_keeps_what_it_accepted_when_it_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "support.postmark_server", "--db", str(tmp_path / "pm.db")]
+    tests = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
+
+    def start() -> tuple[subprocess.Popen[str], str]:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+    process, url = start()
+    assert isinstance(send(client(url), message()), Answered)
+    process.kill()
+    process.wait()
+    process, url = start()
+    try:
+        assert list(find(client(url)).messages) == ["ada@readers.example"]
+    finally:
+        process.kill()
+        process.wait()
