@@ -28,6 +28,7 @@ class Form:
 
 async def read_form(request: Request) -> Form:
     """A form-encoded or multipart body. Raises 400 for a malformed one, 413 for one too large."""
+    await request.body()  # read whole even where its type is no form's, so that its size is judged
     form = await request.form(max_files=0, max_fields=_MAX_FIELDS)
     return Form(tuple((key, value) for key, value in form.multi_items() if isinstance(value, str)))
 

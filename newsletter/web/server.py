@@ -64,6 +64,8 @@ async def serve_app(app: Starlette, listener: socket.socket, stop: asyncio.Event
     Forwarded headers are the app's business: uvicorn's own belief in 127.0.0.1 is switched off.
     There is no access log, as addresses carry tokens.
     """
+    # uvicorn's own switch alone does not hold: whatever configures logging, no address is logged.
+    logging.getLogger("uvicorn.access").disabled = True
     server = _Server(
         uvicorn.Config(
             app,

@@ -22,7 +22,7 @@ from newsletter.web.context import Site, site
 _log = logging.getLogger(__name__)
 
 # The smallest transparent GIF: 43 bytes.
-_PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+_PIXEL = base64.b64decode("R0lGODlhAQABAIAAAP///wAAACH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 
 
 async def click(request: Request) -> Response:

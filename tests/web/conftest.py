@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import insert, select
+
 from newsletter import audience
 from newsletter.compiled import CompiledIssue, CompiledMessage
 from newsletter.providers import open_provider, provider_named
@@ -18,7 +20,6 @@ from newsletter.store.schema import frozen_issues, links, outbox, sends, subscri
 from newsletter.tokens import recipient_token
 from newsletter.web import address_of, create_app, listen, serve_app
 from newsletter.workspace import Workspace
-from sqlalchemy import insert, select
 
 
 @dataclass
@@ -174,5 +175,3 @@ def _start(workspace: Workspace, store: Store, clock: Any) -> tuple[Running, Cal
         store.close()
 
     return Running(workspace, store, clock, client, flushed), end
-
-

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from newsletter.store.schema import unsubscribes
 from sqlalchemy import select
+
+from newsletter.store.schema import unsubscribes
 
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+
 from newsletter.store.schema import consents
 from newsletter.tokens import timed_token
-from sqlalchemy import select
 
 GOOD = {"email": "Rosa@example.com", "first_name": "Rosa", "consent": "yes"}
 
