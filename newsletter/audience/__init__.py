@@ -1,6 +1,6 @@
 """The audience: who is written to, on whose consent, and who never again.
 
-It knows people, addresses, segments and suppression; it must not know issues, sends or how mail
+It knows people, addresses, segments and suppression; it must not know issues or how mail
 travels.
 """
 

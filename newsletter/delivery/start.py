@@ -157,7 +157,7 @@ def _recipients(send_id: int, segment: str, only: tuple[str, ...], now: datetime
             literal("pending"),
             type_coerce(literal(now, Instant), Instant),
         )
-        .where(subscribers.c.id.in_(segment_select(segment)))
+        .where(subscribers.c.id.in_(segment_select(segment, now)))
         .order_by(subscribers.c.id)
     )
 

@@ -101,7 +101,7 @@ def schedule(
             keep(connection, frozen, now)
             new = NewSend(frozen, at or now, target, named)
             _, name = add_send(connection, new, now)
-            recipients = segment_size(connection, target)
+            recipients = segment_size(connection, target, now)
     except IntegrityError as error:  # another process was first, at the same moment
         with store.read() as connection:
             refuse_second(connection, slug)
