@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -12,8 +13,9 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from newsletter.delivery import cancel, pause, resume
-from newsletter.errors import BadInput, Conflict
+from newsletter.errors import BadInput, Conflict, Unreachable
 from newsletter.providers.base import Deferred, Denied
+from newsletter.store import Store
 from newsletter.store.schema import (
     attempts,
     outbox,
@@ -449,4 +451,49 @@ def test_more_people_than_one_batch_each_have_one_row(world):
     assert here.counts() == {"total": 1204, "accepted": 1204}
     assert here.provider.received == everybody(1204)
     assert len(here.provider.requests) == 3
+    assert here.verify() == []
+
+
+class FailingStore(Store):
+    """A database that is full, or locked, for some of its commits."""
+
+    def __init__(self, store, failing):
+        super().__init__(store.engine)
+        self.failing = failing
+        self.begun = 0
+
+    @contextmanager
+    def begin(self):
+        self.begun += 1
+        with super().begin() as connection:
+            yield connection
+            if self.begun in self.failing:
+                raise Unreachable("the database does not answer: database or disk is full")
+
+
+def test_an_outcome_that_cannot_be_written_is_written_later(world):
+    here = world(people=4)
+    answered = []
+    store = FailingStore(here.store, set())
+
+    def answer(_prepared):
+        answered.append(store.begun)
+        store.failing = set(range(store.begun + 1, store.begun + 6))
+
+    here.provider.during = answer
+    here.run(store=store)
+    assert len(here.provider.requests) == 1
+    assert here.counts() == {"total": 4, "accepted": 4}
+    assert here.status()["state"] == "sent"
+
+
+def test_an_attempt_that_cannot_be_written_is_not_made(world):
+    here = world(people=4, settings={"in_flight": 1})
+    for broken in range(1, 7):
+        store = FailingStore(here.store, {broken})
+        with suppress(Unreachable):
+            here.run(store=store, gone=lambda _holder: True)
+    here.run(gone=lambda _holder: True)
+    assert here.provider.received == everybody(4)
+    assert here.status()["state"] == "sent"
     assert here.verify() == []

@@ -263,7 +263,8 @@ class World:
             "open_provider": lambda _name: self.provider,
             **changes,
         }
-        return DeliveryRuntime(self.workspace, self.store, self.clock, **values)
+        store = values.pop("store", self.store)
+        return DeliveryRuntime(self.workspace, store, self.clock, **values)
 
     def run(self, **changes: Any) -> RunReport:
         async def go() -> RunReport:
