@@ -95,6 +95,8 @@ _NEGATION_AFTER = re.compile(
 )
 _CLAUSE = re.compile(r"[;:–—]|,\s(?:but|and|so|aber|sondern|und|mais|et)\s", re.IGNORECASE)
 _REACH = 6  # words before a claim in which a negation counts
+_WINDOW = 300  # characters that hold them
+_MOST = 20  # claims of one sentence: no more are needed to see what is wrong with it
 
 
 def _absolutes(draft: Draft) -> Iterator[Problem]:
@@ -114,17 +116,19 @@ def find_absolutes(passage: Passage) -> Iterator[Problem]:
                 if any(span.start < other.stop and other.start < span.stop for other in taken):
                     continue
                 taken.append(span)
+                if len(taken) > _MOST:
+                    return
                 if not _is_denied(passage.text, sentence.start(), sentence.end(), span):
                     yield Problem(
                         f"{' '.join(match[0].split())!r} promises too much:"
-                        f" {shorten(sentence[0].strip(), 90)}",
+                        f" {shorten(sentence[0][:500].strip(), 90)}",
                         passage.line_at(match.start()),
                         severity=claim.severity,
                     )
 
 
 def _is_denied(text: str, start: int, end: int, span: range) -> bool:
-    before = _CLAUSE.split(text[start : span.start])[-1]
+    before = _CLAUSE.split(text[max(start, span.start - _WINDOW) : span.start])[-1]
     near = " ".join(before.split()[-_REACH:])
     if _NEGATION_BEFORE.search(near):
         return True
