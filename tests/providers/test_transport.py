@@ -186,29 +186,6 @@ def test_many_time_outs_do_not_spoil_the_requests_after_them() -> None:
     _many(script, work)
 
 
-def test_a_request_cancelled_from_outside_does_not_spoil_those_after_it() -> None:
-    silent = True
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await read_request(reader)
-            if silent:
-                await asyncio.sleep(60)
-            writer.write(answer(b"ok"))
-
-    async def work(transport: HttpxTransport, url: str) -> None:
-        nonlocal silent
-        for _ in range(130):  # more than a pool has places
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(
-                    transport.request("GET", url, headers={}, timeout=timedelta(seconds=60)), 0.01
-                )
-        silent = False
-        assert isinstance(await post(url, transport, 5), Response)
-
-    _many(script, work)
-
-
 def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again() -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
