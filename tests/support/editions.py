@@ -15,7 +15,7 @@ from newsletter.scheduling import edition_states, editions_tick
 from newsletter.service import Runtime, tick
 from newsletter.settings import ProviderSettings
 from newsletter.store import Store
-from newsletter.store.schema import edition_items, outbox, sends
+from newsletter.store.schema import edition_items, editions, outbox, sends
 from newsletter.workspace import Workspace
 from support.ledger import RecordingProvider, add_people
 
