@@ -1,4 +1,4 @@
-"""What holds for every page: headers, methods, limits, proxies, hostile input, no tokens in logs."""
+"""What holds for every page: headers, methods, limits, proxies, hostile input, quiet logs."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_a_visitor_cannot_write_their_own_address_before_the_proxys(
 
 
 def test_a_wrong_proxy_setting_is_named(make_site: Callable[..., Any]) -> None:
-    with pytest.raises(BadInput, match="web.trusted_proxies"):
+    with pytest.raises(BadInput, match=r"web\.trusted_proxies"):
         make_site('[web]\ntrusted_proxies = ["proxy"]\n')
 
 
