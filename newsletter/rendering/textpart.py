@@ -56,6 +56,8 @@ def _story(view: View, notes: Footnotes) -> str:
     pieces.append(to_text(view.tokens, notes))
     if view.href:
         pieces.append(f"Read on: {in_url(view.href)}")
+    elif view.source and view.source.title != view.title:
+        pieces.append(wrap(f"From: {view.source.title}"))
     return "\n\n".join(piece for piece in pieces if piece)
 
 
@@ -73,6 +75,7 @@ def _image(view: View, notes: Footnotes) -> str:
 
 def _quote(view: View, notes: Footnotes) -> str:
     quoted = to_text(view.tokens, notes)
-    if view.by:
-        quoted += f"\n\n-- {view.by}"
+    by = view.by or (view.source.author or view.source.title if view.source else "")
+    if by:
+        quoted += f"\n\n-- {by}"
     return indent(quoted, "> ", "> ")

@@ -293,6 +293,13 @@ def test_a_source_gives_title_author_and_where_to_read_on(
     assert html.count("A &lt;b&gt;title&lt;/b&gt;") == 2
     assert "By Rosa" in html
     assert html.count("Read on&nbsp;→") == 2
+    told = render(
+        "::: excerpt {from=articles/file title=Own}\nOne\n:::\n\n"
+        "::: quote {from=articles/file}\nTwo\n:::"
+    )
+    assert "From “A &lt;b&gt;title&lt;/b&gt; " in page(told)
+    assert "From: A <b>title</b>" in text(told)
+    assert "> -- Rosa" in text(told)
     with pytest.raises(BadInput) as caught:
         render("Text\n\n::: excerpt {from=articles/none}\nOne\n:::")
     assert str(caught.value.where) == "issues/one/issue.md:7"
