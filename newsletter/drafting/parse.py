@@ -22,7 +22,7 @@ KEYS: dict[str, str | None] = {
     "audience": "all",
     "language": "",
 }
-LONGEST = 250_000  # characters of a file: the HTML made from it may not exceed 102 KB
+LONGEST = 300_000  # characters of a file: the HTML made from it may not exceed 102 KB
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
