@@ -16,7 +16,7 @@ import typer
 
 from newsletter.checks import COMPILED_RULES, DRAFT_RULES
 from newsletter.cli.main import ROOMS, app
-from newsletter.providers import BUILT_IN
+from newsletter.providers import known_kinds
 from newsletter.providers.base import Capabilities
 from newsletter.settings import Section, Settings
 
@@ -56,8 +56,8 @@ def _command_section(command: typing.Any, name: str, depth: int) -> list[str]:
 
 def _parameter_row(parameter: typing.Any) -> str:
     if parameter.param_type_name == "argument":
-        title = parameter.make_metavar(typer.Context(typer.main.get_command(app)))
-        text = getattr(parameter, "help", "") or ""
+        title = parameter.metavar or str(parameter.name).upper()
+        text = parameter.help or ""
     else:
         if "--help" in parameter.opts:
             return ""
@@ -68,8 +68,10 @@ def _parameter_row(parameter: typing.Any) -> str:
 
 def provider_matrix() -> str:
     """docs/providers-matrix.md: the capabilities that each provider declares."""
-    kinds = {kind: importlib.import_module(module) for kind, module in BUILT_IN.items()}
-    capabilities: dict[str, Capabilities] = {k: m.CAPABILITIES for k, m in kinds.items()}
+    capabilities: dict[str, Capabilities] = {
+        kind: importlib.import_module(f"newsletter.providers.{kind}").CAPABILITIES
+        for kind in known_kinds()
+    }
     lines = [
         "# What each provider can do",
         "",

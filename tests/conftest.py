@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from newsletter.settings import load_settings
 from newsletter.store import Store, open_store
 from newsletter.workspace import Workspace
@@ -175,9 +176,12 @@ def cli() -> Callable[..., Ran]:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser() -> Iterator[Any]:
-    """A real Chromium, Debian's; without one the test is skipped, which fails CI."""
+    """A real Chromium, Debian's; without one the test is skipped, which fails CI.
+
+    One a test, as Playwright keeps an event loop running in the thread for as long as it is used.
+    """
     executable = Path("/usr/bin/chromium")
     if not executable.exists():
         pytest.skip("no Chromium at /usr/bin/chromium")
