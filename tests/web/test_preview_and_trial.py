@@ -147,7 +147,9 @@ def test_a_test_message_is_marked_and_its_links_work(
     assert message["headers"]["X-Newsletter-Test"] == "1"
     assert "https://example.com/" in message["html"], "a test is not tracked"
     base = workspace.settings.site.base_url
-    links = set(re.findall(rf"{re.escape(base)}(/(?:unsubscribe|archive)/[^\s\"&<>]+)", message["html"]))
+    links = set(
+        re.findall(rf"{re.escape(base)}(/(?:unsubscribe|archive)/[^\s\"&<>]+)", message["html"])
+    )
     assert len(links) == 2
     with running(workspace, "web", "--port", "0") as (_, site):
         for link in links:
