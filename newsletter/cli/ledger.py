@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -206,11 +207,12 @@ def _show_list(documents: list[dict[str, Any]]) -> None:
 def _write_csv(rows: Iterator[dict[str, Any]]) -> None:
     columns = ["subscriber", "email", "state", "provider", "provider_message_id", "attempt"]
     columns += ["reason", "updated_at"]
-    sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]
-    writer = csv.DictWriter(sys.stdout, columns)
+    out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
+    writer = csv.DictWriter(out, columns)
     writer.writeheader()
     for row in rows:
         writer.writerow({name: _defused(value) for name, value in row.items()})
+    out.detach()  # flushed, and left open for whoever prints after us
 
 
 def _defused(value: Any) -> Any:

@@ -136,7 +136,9 @@ class _Engine:
         for send_id, number, token, holder, until in held:
             if (send_id, number, token) in self.held_leases:
                 continue
-            if until > now and not runtime.gone(holder):
+            # A lease of ours that we do not hold is of an earlier run that failed.
+            ours = holder == runtime.holder
+            if until > now and not ours and not runtime.gone(holder):
                 continue
             with runtime.store.begin() as connection:
                 leases.break_lease(connection, send_id, number, token, now)

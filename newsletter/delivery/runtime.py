@@ -48,8 +48,9 @@ class Policy:
 class DeliveryRuntime:
     """One engine's surroundings. `open_provider` takes the name of a `[[providers]]` entry.
 
-    `gone` tells of a lease's holder whether it has surely ended, so that its batches need not wait
-    for their lease to run out. Setting `stop` ends `run_due` in order.
+    Under one `holder` one engine runs at a time. `gone` tells of a lease's holder whether it has
+    surely ended, so that its batches need not wait for their lease to run out. Setting `stop` ends
+    `run_due` in order.
     """
 
     workspace: Workspace

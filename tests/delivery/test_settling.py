@@ -9,8 +9,9 @@ from functools import partial
 import pytest
 from sqlalchemy import select, update
 
-from newsletter.delivery import apply_event, resolve, resume, run_due
+from newsletter.delivery import apply_event, leases, resolve, resume, run_due
 from newsletter.delivery.attempts import load_attempt, record_answer
+from newsletter.delivery.start import start_send
 from newsletter.errors import Conflict
 from newsletter.providers.base import (
     Accepted,
@@ -21,7 +22,7 @@ from newsletter.providers.base import (
     EventType,
     Unknown,
 )
-from newsletter.store.schema import attempts, deliveries, outbox, subscribers
+from newsletter.store.schema import attempts, deliveries, outbox, sends
 from support.ledger import everybody, lost_after, lost_before, make_world
 
 KEYS = {"idempotency": timedelta(hours=24), "lookup": False}
@@ -331,29 +332,60 @@ def test_a_late_answer_and_a_successor_agree_on_what_was_accepted(world):
     assert here.verify() == []
 
 
-def test_events_about_a_message_that_was_taken_for_lost_stop_it_from_being_sent_again(world):
+def test_an_event_that_comes_after_all_stops_a_message_from_being_sent_again(world):
+    """The look-up came too early by the provider's own fault; the event is in time."""
+    here = world(people=4, settings={"in_flight": 1}, lookup_lag=timedelta(0), **LOOKUP)
+    here.provider.faults = [lost_before, lambda *_: Deferred("busy", timedelta(hours=1))]
+
+    def deliver(prepared):
+        if len(here.provider.requests) == 2:
+            prove(here, here.provider.requests[0].key)
+
+    here.provider.during = deliver
+    here.run()
+    assert here.provider.received == everybody(4, but=(1,))
+    assert here.counts() == {"total": 4, "accepted": 3, "delivered": 1}
+    assert here.verify() == []
+
+
+def test_the_ledger_does_not_hide_that_somebody_got_it_twice(world):
     here = world(people=4, settings={"in_flight": 1}, **LOOKUP)
     here.provider.faults = [lost_before]
-    held = []
-
-    def deliver_late(prepared):
-        if len(here.provider.requests) == 2 and not held:
-            held.append(prepared)
-
-    here.provider.during = deliver_late
     here.run()
-    first = here.provider.requests[0].key
+    prove(here, here.provider.requests[0].key)
+    violations = here.verify()
+    assert len(violations) == 1
+    assert "two attempts" in violations[0]
+
+
+def prove(here, key):
+    """An event says that the attempt's first message was delivered."""
     event = Event(
         type=EventType.DELIVERED,
         recipient="reader1@example.com",
         provider_message_id="late",
         at=here.clock.now(),
-        metadata={"attempt": first, "delivery": "1.1"},
+        metadata={"attempt": key, "delivery": "1.1"},
     )
     with here.store.begin() as connection:
         assert apply_event(connection, event, provider="main", now=here.clock.now())
-    violations = here.verify()
-    assert len(violations) == 1, "the ledger does not hide that somebody got it twice"
-    assert "two attempts" in violations[0]
-    with here.store.read() as connection:
-        assert connection.execute(select(subscribers.c.id)).all()
+
+
+def test_who_lost_the_lease_makes_no_attempt_and_gives_nothing_back(world):
+    here = world(people=4)
+    start_send(here.runtime(), 1, lambda _name: here.provider)
+    now, hold_for = here.clock.now(), timedelta(minutes=2)
+    with here.store.begin() as connection:
+        first = leases.take(connection, 1, "first", now, hold_for)
+        assert leases.take(connection, 1, "second", now, hold_for) is None
+        assert leases.break_lease(connection, 1, first.number, first.token, now)
+        assert not leases.break_lease(connection, 1, first.number, first.token, now)
+        second = leases.take(connection, 1, "second", now, hold_for)
+        assert second.token > first.token
+        assert leases.count_try(connection, first) is None
+        assert not leases.renew(connection, first, now, hold_for)
+        assert not leases.give_back(connection, first, now)
+        assert leases.count_try(connection, second) == 1
+    with here.store.begin() as connection:
+        connection.execute(update(sends).values(state="paused"))
+        assert leases.count_try(connection, second) is None, "no attempt in a paused send"
