@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, or_, select, update
+from sqlalchemy import Connection, Select, case, delete, or_, select, update
 
 from newsletter.audience import people
 from newsletter.audience.addresses import address_hash
@@ -134,10 +134,13 @@ def _empty_copies(connection: Connection, subscriber_id: int, email: str) -> Non
         .where(deliveries.c.subscriber_id == subscriber_id, deliveries.c.state.in_(_SETTLED))
         .values(email="", first_name="", last_name="", fields={}, reason="")
     )
+    # A link that everybody got, or our own redirect (stored without the person's part), tells
+    # nothing; any other may have been made from their data.
+    shared = events.c.url.in_(select(links.c.url)) | events.c.url.contains("/r/")
     connection.execute(
         update(events)
         .where(or_(events.c.subscriber_id == subscriber_id, events.c.recipient == email))
-        .values(recipient="", event={})
+        .values(recipient="", event={}, url=case((shared, events.c.url), else_=""))
     )
     connection.execute(
         update(clicks).where(clicks.c.subscriber_id == subscriber_id).values(subscriber_id=None)

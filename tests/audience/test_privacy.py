@@ -71,12 +71,15 @@ def add_traces(connection: Connection, subscriber_id: int, clock: FakeClock) -> 
                 send_id=number, position=1, state=state, reason="", updated_at=now, **person
             )
         )
-    for number, known in ((1, subscriber_id), (2, None)):
+    shared, own = "https://x", "https://y/?to=secret"
+    for number, known, url in ((1, subscriber_id, shared), (2, None, own)):
         connection.execute(
             insert(events).values(
                 provider="main",
                 provider_event_id=f"e{number}",
                 type="delivered",
+                machine=False,
+                url=url,
                 recipient=EMAIL,
                 send_id=1,
                 subscriber_id=known,
@@ -160,6 +163,10 @@ def test_erasure_leaves_a_keyed_hash_and_nothing_that_tells_who_it_was(
         assert "example.com" not in left
         assert "dry" not in left
         assert "forgotten" in left
+        assert connection.scalars(select(events.c.url).order_by(events.c.id)).all() == [
+            "https://x",
+            "",
+        ]
         assert connection.scalar(select(suppressions.c.kind)) == "forgotten"
         assert is_suppressed(connection, KEY, EMAIL)
         assert not is_suppressed(connection, b"x" * 32, EMAIL)
