@@ -1,10 +1,10 @@
-"""Whether anything is left to wait for: what `--until-idle` ends by."""
+"""What is left to wait for: the next send, and whether there is anything at all."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, exists, or_, select
+from sqlalchemy import Connection, exists, func, or_, select
 
 from newsletter import outbox
 from newsletter.scheduling import next_moment
@@ -29,6 +29,13 @@ def is_idle(runtime: Runtime, editions_seen: datetime | None) -> bool:
         return True
     due = next_moment(runtime.workspace, runtime.store, editions_seen)
     return due is None or due > soon
+
+
+def next_send(connection: Connection, after: datetime) -> datetime | None:
+    """When the first send after a moment is due."""
+    later = (sends.c.state == "scheduled") & (sends.c.at > after)
+    due: datetime | None = connection.execute(select(func.min(sends.c.at)).where(later)).scalar()
+    return due
 
 
 def _sends_wait(connection: Connection, soon: datetime) -> bool:

@@ -16,7 +16,7 @@ from datetime import datetime
 from newsletter.errors import DoesNotHold, Unreachable
 from newsletter.scheduling import next_moment
 from newsletter.service import steps
-from newsletter.service.idle import is_idle
+from newsletter.service.idle import is_idle, next_send
 from newsletter.service.leadership import step_down
 from newsletter.service.runtime import Runtime
 from newsletter.service.ticker import Ticker
@@ -116,6 +116,8 @@ class _Service:
             loop.problem = ""
             if loop is self.editions:
                 self.wake_for_editions(began)
+            elif loop is self.sends:
+                self.wake_for_sends(began)
         except Unreachable as error:
             done = False
             if self.until_idle:
@@ -132,6 +134,15 @@ class _Service:
         if due is not None:
             seconds = (due - self.runtime.clock.now()).total_seconds()
             self.ticker.once_in(seconds, self.editions.wake, "editions")
+
+    def wake_for_sends(self, began: datetime) -> None:
+        """A send starts at its time, and not up to a second later."""
+        with self.runtime.store.read() as connection:
+            due = next_send(connection, began)
+        if due is not None:
+            seconds = (due - self.runtime.clock.now()).total_seconds()
+            if seconds < 2 * _POLL_SECONDS:
+                self.ticker.once_in(seconds, self.sends.wake, "sends")
 
     async def watch(self) -> None:
         """Stop the service once every loop has had its turn and nothing is left to wait for."""

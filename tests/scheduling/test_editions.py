@@ -387,3 +387,24 @@ def test_scheduling_an_edition_twice_is_a_conflict(room: Newsroom) -> None:
     schedule(room.workspace, room.store, room.clock, SLUG, offline=True)
     with pytest.raises(Conflict):
         schedule(room.workspace, room.store, room.clock, SLUG, offline=True)
+
+
+def test_an_edition_lives_on_either_database(
+    make_workspace: Callable[..., Workspace], store: Store, clock: Any
+) -> None:
+    workspace = make_workspace(WEEKLY)
+    add_articles(workspace, 6)
+    room = Newsroom(workspace, store, clock)
+    room.at(DRAFT)
+    room.tick()
+    yes(room)
+    issue(room).write_text(issue(room).read_text() + "\nOne more word.\n")
+    room.tick()
+    yes(room)
+    room.at(LATER)
+    room.tick()
+    assert [slug for slug, _ in room.sent] == [SLUG]
+    room.at("2026-12-03T15:30:00+00:00")
+    room.tick()
+    assert room.state[0] == "skipped"
+    assert set(room.provider.received.values()) == {1, 3}
