@@ -16,12 +16,15 @@ from newsletter.audience import (
     is_suppressed,
     mark_bounced,
     mark_complained,
+    normalise_address,
     segment_select,
     subscribe,
     suppress,
     unsubscribe,
     update_preferences,
 )
+from newsletter.audience.addresses import address_hash
+from newsletter.audience.suppression import keep_hash
 from newsletter.errors import BadInput
 from newsletter.store import Store
 from newsletter.store.schema import consents, subscriber_history, subscribers, unsubscribes
@@ -242,3 +245,13 @@ def test_a_frequency_that_there_is_not_is_refused(
             topics=[],
             frequency="hourly",
         )
+
+
+def test_an_erasure_never_weakens_a_suppression(
+    store: Store, clock: FakeClock, sign_up: Callable[..., Signup]
+) -> None:
+    address = normalise_address("never@example.com")
+    with store.begin() as connection:
+        suppress(connection, KEY, address.email, reason="asked by phone", now=clock.now())
+        keep_hash(connection, address_hash(KEY, address.key), "forgotten", "", clock.now())
+    assert not sign_up(address.email).confirm
