@@ -88,7 +88,27 @@ async def feeds(runtime: Runtime) -> None:
             one = settings.model_copy(update={"feeds": [feed]})
             workspace = Workspace(runtime.workspace.root, one)
             fetcher = Fetcher(settings.fetch)
-            await asyncio.to_thread(poll_feeds, workspace, runtime.store, runtime.clock, fetcher)
+            polled = await asyncio.to_thread(
+                poll_feeds, workspace, runtime.store, runtime.clock, fetcher
+            )
+            for rejected in polled.added.rejected:
+                _tell_feed(runtime, feed.url, f"{rejected.source}: {rejected.reason}")
+
+
+def _tell_feed(runtime: Runtime, url: str, problem: str) -> None:
+    """A feed, or an entry of one, that cannot be taken in: told once a day while it lasts."""
+    now = runtime.clock.now()
+    _log.warning("the feed %s: %s", url, problem)
+    with runtime.store.begin() as connection:
+        outbox.notify_editors(
+            connection,
+            runtime.workspace,
+            now,
+            cause=f"feed:{url}:{now:%Y-%m-%d}",
+            subject="A feed cannot be taken in",
+            text=f"The feed `{url}` is tried again in its time. What went wrong:\n\n"
+            + "\n".join(f"    {line}" for line in problem.splitlines()),
+        )
 
 
 async def editions(runtime: Runtime) -> None:

@@ -241,3 +241,17 @@ def test_edited_settings_are_taken_over_and_wrong_ones_are_told(room: Newsroom) 
         asyncio.run(tick(runtime))
     assert runtime.workspace.settings.site.name == "Glow"
     assert sum("newsletter.toml is wrong" in subject for subject in room.notices) == 1
+
+
+def test_a_feed_that_fails_is_told_once_a_day_and_keeps_nothing_back(
+    make_workspace: Callable[..., Workspace], sqlite_store: Store, clock: Any
+) -> None:
+    feed = '[[feeds]]\nurl = "http://127.0.0.1:9/feed.xml"\nevery = "1h"\n'
+    room = Newsroom(make_workspace(feed), sqlite_store, clock)
+    write_issue(room.workspace)
+    schedule(room.workspace, room.store, room.clock, "hello", offline=True)
+    for _ in range(3):
+        room.tick()
+        room.clock.advance(hours=2)
+    assert [slug for slug, _ in room.sent] == ["hello"]
+    assert room.notices == ["A feed cannot be taken in"]
