@@ -13,9 +13,9 @@ from newsletter.checks.finding import Problem, Rule
 from newsletter.checks.reading import segments_named
 from newsletter.checks.subject import Audience, Compiled, Draft
 from newsletter.compiled import CompiledIssue
-from newsletter.drafting.suggest import suggest
 from newsletter.store import Store
 from newsletter.store.schema import segment_members, subscribers
+from newsletter.suggest import suggest
 
 _CUSTOM = "subscriber.fields."
 

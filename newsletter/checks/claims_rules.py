@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from newsletter.checks.finding import Problem, Rule, Severity
 from newsletter.checks.reading import Passage
 from newsletter.checks.subject import Draft
-from newsletter.drafting.suggest import shorten
+from newsletter.suggest import shorten
 
 
 @dataclass(frozen=True)

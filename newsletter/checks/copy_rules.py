@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from newsletter.checks.finding import Problem, Rule
 from newsletter.checks.subject import Compiled, Draft
 from newsletter.drafting import walk
-from newsletter.drafting.suggest import shorten
+from newsletter.suggest import shorten
 
 SUBJECT_SHOWN = 78  # characters; phones show 35 to 45 of them
 PREHEADER_SHOWN = 150

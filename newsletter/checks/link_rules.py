@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from newsletter.checks.finding import Problem, Rule, Severity
 from newsletter.checks.reading import OWN_LINK, VALUE, Link
 from newsletter.checks.subject import Draft, Prober
-from newsletter.drafting.suggest import shorten
 from newsletter.errors import BadInput, NewsletterError
+from newsletter.suggest import shorten
 
 _AT_ONCE = 16
 _MOST = 100  # links tried: an issue has a few dozen

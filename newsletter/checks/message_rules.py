@@ -12,8 +12,8 @@ from newsletter.checks.subject import Compiled, whole
 from newsletter.compiled import CompiledMessage
 from newsletter.content import is_blocked, load_item
 from newsletter.drafting import source_lines
-from newsletter.drafting.suggest import shorten
 from newsletter.errors import NewsletterError, NotFound
+from newsletter.suggest import shorten
 
 CLIPPED_AT = 102_000  # bytes of HTML; Gmail cuts off what comes after about 102 KB
 NEARLY = 0.9

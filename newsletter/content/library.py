@@ -14,10 +14,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from newsletter.content import frontmatter
 from newsletter.content.model import FOLDERS, ContentItem, Kind
 from newsletter.content.sentences import count_words, guess_language
 from newsletter.errors import BadInput, NotFound, Where
+from newsletter.frontmatter import compose, read_typed
 from newsletter.workspace import Workspace
 
 KEYS = (
@@ -93,7 +93,7 @@ def read_item(workspace: Workspace, path: Path) -> ContentItem:
     """Read one file of `content/`. Raises `BadInput` naming file and line."""
     file = workspace.relative(path)
     text = _read_text(path, file)
-    parsed = frontmatter.parse(text, file)
+    parsed = read_typed(text, file, KEYS)
     if parsed is None:
         raise BadInput(
             "it has no front matter, or one that is not closed",
@@ -101,7 +101,6 @@ def read_item(workspace: Workspace, path: Path) -> ContentItem:
             hint="Start the file with a line ---, then title: …, then a line ---.",
         )
     values = Fields(parsed.values, parsed.lines, file)
-    values.refuse_unknown()
     title = values.text("title")
     if not title:
         raise BadInput("the front matter has no title", where=Where(file, 1))
@@ -149,13 +148,6 @@ class Fields:
 
     def where(self, key: str) -> Where:
         return Where(self._file, self._lines.get(key, 1))
-
-    def refuse_unknown(self) -> None:
-        for key in self._values:
-            if key not in KEYS:
-                close = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.6)
-                hint = f"Did you mean {close[0]}?" if close else f"Keys: {', '.join(KEYS)}."
-                raise BadInput(f"unknown key {key!r}", where=self.where(key), hint=hint)
 
     def text(self, key: str) -> str:
         value = self._values.get(key)
@@ -229,7 +221,7 @@ def write_item(
 
     Ids in `over` count as free: their files are replaced.
     """
-    text = f"{frontmatter.compose(dict(values))}\n{body.strip()}\n"
+    text = f"{compose(values)}\n{body.strip()}\n"
     folder = workspace.content / FOLDERS[kind]
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
-from newsletter.content import frontmatter, pages
+from newsletter.content import pages
 from newsletter.content.library import KEYS, Fields
-from newsletter.errors import BadInput
+from newsletter.errors import BadInput, Where
 from newsletter.fetching import Fetched, Fetcher
+from newsletter.frontmatter import FrontMatter, read_typed, unknown_key
 from newsletter.workspace import Workspace
 
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".html", ".htm", ".xhtml"})
@@ -174,10 +176,10 @@ def decode(content: bytes) -> str:
 def _from_text(source: str, text: str, path: Path | None) -> Document:
     """A text or Markdown document; a front matter is taken off, and its lines left blank."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    parsed = frontmatter.parse(text, source)
+    parsed = read_typed(text, source)
     if parsed is None or not parsed.values:
         return Document(source, text, path=path)
-    values, notes = _known_values(parsed)
+    values, notes = _known_values(parsed, source)
     fields = Fields(values, parsed.lines, source)
     title = fields.text("title")
     body = "\n" * (parsed.body_line - 1) + parsed.body
@@ -208,9 +210,9 @@ def _with_title(body: str, title: str) -> str:
 
 
 def _known_values(
-    parsed: frontmatter.FrontMatter,
+    parsed: FrontMatter[Any], source: str
 ) -> tuple[dict[str, object], tuple[tuple[int, str], ...]]:
-    """The keys we keep, foreign names for them included; a misspelt one is an error of `Fields`."""
+    """The keys we keep, foreign names for them included; a misspelt one is an error."""
     values: dict[str, object] = {}
     notes = []
     for key, value in parsed.values.items():
@@ -219,7 +221,7 @@ def _known_values(
             values.setdefault(name, value)
             parsed.lines.setdefault(name, parsed.lines[key])
         elif get_close_matches(key.lower(), KEYS, n=1, cutoff=0.75):
-            Fields({key: value}, parsed.lines, "").refuse_unknown()
+            raise unknown_key(key, KEYS, Where(source, parsed.lines[key]))
         else:
             notes.append((parsed.lines[key], f"the front matter's {key!r} is not kept"))
     return values, tuple(notes)

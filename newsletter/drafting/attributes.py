@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from newsletter.drafting.suggest import shorten
 from newsletter.errors import BadInput, Where
+from newsletter.suggest import shorten
 
 _KEY = re.compile(r"\s*([A-Za-z][\w-]*)\s*=\s*")
 _BARE = re.compile(r"""[^\s"'{}]+""")

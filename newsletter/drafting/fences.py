@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from newsletter.drafting.attributes import parse_attributes
 from newsletter.drafting.blocks import BLOCKS, DEEPEST, MOST_COLUMNS, BlockType
 from newsletter.drafting.issue import Block
-from newsletter.drafting.suggest import shorten, suggest
 from newsletter.errors import BadInput, Where
+from newsletter.suggest import shorten, suggest
 
 _FENCE = re.compile(r" {0,3}(:{3,})(.*)")
 _OPENING = re.compile(r"([A-Za-z][\w-]*)\s*(\{.*\})?")

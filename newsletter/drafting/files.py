@@ -11,8 +11,8 @@ from pathlib import Path
 from newsletter.content import load_item
 from newsletter.drafting.issue import Issue
 from newsletter.drafting.parse import parse_issue, walk
-from newsletter.drafting.suggest import shorten
 from newsletter.errors import BadInput, Conflict, NotFound, Where
+from newsletter.suggest import shorten
 from newsletter.workspace import Workspace
 
 FILE_NAME = "issue.md"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from newsletter.compiled import FILTERS
-from newsletter.drafting.suggest import shorten, suggest
 from newsletter.errors import BadInput, Where
+from newsletter.suggest import shorten, suggest
 
 SUBSCRIBER_FIELDS = ("subscriber.email", "subscriber.first_name", "subscriber.last_name")
 CUSTOM_FIELD = "subscriber.fields."

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from newsletter.drafting.blocks import BLOCKS
 from newsletter.drafting.fences import parse_blocks
-from newsletter.drafting.frontmatter import read_front_matter
 from newsletter.drafting.issue import Block, Issue
 from newsletter.drafting.merge import parse_merge
-from newsletter.drafting.suggest import shorten, suggest
 from newsletter.errors import BadInput, Where
+from newsletter.frontmatter import read_texts
+from newsletter.suggest import shorten, suggest
 
 #: Front matter keys, each with the value that stands for a missing one; `None`: required.
 KEYS: dict[str, str | None] = {
@@ -37,8 +37,7 @@ def parse_issue(text: str, slug: str, path: Path, file: str) -> Issue:
     attributes, merge fields. Whether sources and segments exist is not looked into here.
     """
     _check_text(text, file)
-    lines = _LINE_END.split(text.removeprefix("\ufeff"))
-    front = read_front_matter(lines, file, KEYS)
+    front = read_texts(_LINE_END.sub("\n", text.removeprefix("\ufeff")), file, KEYS)
     values = {key: front.values.get(key, default) for key, default in KEYS.items()}
     if (subject := values["subject"]) is None:
         raise BadInput(
@@ -56,7 +55,7 @@ def parse_issue(text: str, slug: str, path: Path, file: str) -> Issue:
         template=values["template"] or "default",
         audience=values["audience"] or "all",
         language=values["language"] or "",
-        blocks=parse_blocks(lines[front.rest_line - 1 :], front.rest_line, file),
+        blocks=parse_blocks(front.body.split("\n"), front.body_line, file),
         lines=front.lines,
     )
     _check_values(issue)

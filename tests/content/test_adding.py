@@ -130,7 +130,7 @@ def test_a_division_by_hand_is_kept_when_the_file_comes_again(
         (b"caf\xe9 au lait", "UTF-8"),
         (b"\x00\x01\x02\xff binary", "binary"),
         (b"---\ntitel: X\n---\nText.\n", "title"),
-        (b"---\ntitle: [1\n---\nText.\n", ":3"),
+        (b"---\ntitle: [1\n---\nText.\n", ":2"),
         (b"---\na: &a 1\nb: *a\n---\nText.\n", ":2"),
     ],
 )
