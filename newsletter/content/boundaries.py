@@ -126,6 +126,11 @@ class _Evidence:
         self._words = [SectionWords(section.title, section.paragraphs) for section in sections]
         self._mean_length = sum(len(s.title.split()) for s in titled) / max(len(titled), 1)
         first = sections[0]
+        cases = [cues.is_title_case(section.title) for section in titled]
+        self._mixed_cases = bool(
+            first.heading and cues.is_title_case(first.title) and False in cases
+        )
+        self._first_words = words_of(first.title)
         self._first_is_caps = bool(first.heading and first.title.isupper())
         self._first_is_title = first.heading is not None
 
@@ -164,6 +169,8 @@ class _Evidence:
                 score += 2.0
             else:
                 score -= 1.0
+        if self._mixed_cases and (titled := cues.is_title_case(heading.text)) is not None:
+            score += 0.75 if titled else -1.5
         return score
 
     def _by_level(self, level: int) -> float:
@@ -205,8 +212,20 @@ class _Evidence:
         stays = sum(any(each.says(stem) for stem in new) for each in after)
         own = max((words.paragraphs_with(stem) for stem in new), default=0)
         score += min(0.5 * stays, 1.5) if stays else 0.5 * (own > 2)
+        score += 3.0 if new and self._asks_as_first(number) else 0.0
         longer = len(self._sections[number].title.split()) > self._mean_length + 1
         return score + (0.5 if longer else 0.0)
+
+    def _asks_as_first(self, number: int) -> bool:
+        """Whether a heading asks what the first title does, of its text's own subject.
+
+        "What Is Retinol?", and later "What Is Niacinamide?".
+        """
+        words, first = words_of(self._sections[number].title), self._first_words
+        if len(words) < 3 or words[:2] != first[:2] or words[2:] == first[2:]:
+            return False
+        own = self._words[number]
+        return any(stem in own.subject for stem in own.heading - self._words[0].heading)
 
 
 def _has_meta(section: Section) -> bool:

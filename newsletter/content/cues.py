@@ -53,10 +53,10 @@ def is_conclusion_heading(text: str) -> bool:
 
 def closing_strength(paragraph: str) -> float:
     """0, 1 (perhaps) or 2 (clearly): whether a paragraph ends an article."""
-    if _STRONG_CLOSING.match(paragraph):
-        return 2.0
     tail = paragraph[-200:]
     last = re.split(r"(?<=[.!?])\s+", tail)[-1]
+    if _STRONG_CLOSING.match(paragraph) or _STRONG_CLOSING.match(last):
+        return 2.0
     if _WEAK_CLOSING.match(paragraph) or _WEAK_CLOSING.match(last) or _HAPPY_END.search(tail):
         return 1.0
     return 0.0
@@ -111,6 +111,8 @@ _TITLE_LIKE = re.compile(
     r"|an introduction to|introduction to|demystif\w+|exploring|discover\w*|unlock\w*|mastering"
     r"|the art of|the truth about|101|\d+ (?:ways|tips|reasons|things|steps|mistakes|ideas"
     r"|foods|plants|habits)|vs\.?|versus|and its (?:benefits|effects)"
+    r"|for (?:\w+ )?beginners|made (?:easy|simple)|explained|für (?:einsteiger|anfänger)"
+    r"|(?:leicht|einfach) (?:erklärt|gemacht)|pour (?:les )?débutants"
     r"|ratgeber|leitfaden|alles über|alles,? was sie|einführung in|grundlagen de[rs]"
     r"|\d+ (?:tipps|gründe|wege|schritte|ideen)|der große|verstehen"
     r"|guide (?:complet|pratique|de|du|des)|tout savoir|comprendre|introduction à|l['’]art de"
@@ -119,6 +121,11 @@ _TITLE_LIKE = re.compile(
 )
 _NUMBERED_ARTICLE = re.compile(
     r"(?:article|artikel|story|beitrag)\s+(?:\d{1,3}|[ivx]{1,5})\b", re.I
+)
+_REFERS_BACK = re.compile(
+    r"(?:how|who|whom|what|when|where|why|which|is|are|does|do|can|could|should|will|would"
+    r"|must|has)\b.{0,40}\b(?:it|its|they|them|their)\b",
+    re.IGNORECASE,
 )
 NUMBERED = re.compile(r"(?:\d{1,2}[.)]|[ivx]{1,4}[.)]|[A-H][.)])\s")
 
@@ -143,7 +150,17 @@ def title_likeness(text: str) -> float:
         score += 1.5
     if _SECTION_LIKE.match(text):
         score -= 1.5 if len(text.split()) < 5 else 0.5
+    if _REFERS_BACK.match(text):  # "Who should not use it?" speaks of a subject named above
+        score -= 1.5
     return score
+
+
+def is_title_case(text: str) -> bool | None:
+    """ "Heat Pumps Explained" is, "What you need" is not; None where the words do not tell."""
+    words = [word for word in re.findall(r"[^\W\d_]+", text)[1:] if len(word) >= 4]
+    if not words or text.isupper():
+        return None
+    return all(word[0].isupper() for word in words)
 
 
 def is_generic(text: str) -> bool:

@@ -315,3 +315,73 @@ def test_hostile_texts_take_little_time(text: str) -> None:
     started = time.perf_counter()
     divide(text)
     assert time.perf_counter() - started < 8
+
+
+QUESTIONS = """\
+What Is Retinol?
+Retinol is a form of vitamin A that speeds up the renewal of skin cells. It is well studied.
+How does it work?
+It binds to receptors in the cell and tells it to make more collagen.
+Who should not use it?
+Pregnant women should avoid retinol. Ask your doctor if you are unsure.
+What Is Niacinamide?
+Niacinamide is vitamin B3. It calms redness and strengthens the skin's barrier.
+Can I combine it with retinol?
+Yes, the two work well together, and niacinamide makes retinol easier to tolerate.
+What concentration is right?
+Between two and five per cent is enough for most people.
+What Is Hyaluronic Acid?
+Hyaluronic acid is a sugar that holds water. The body makes less of it with every year.
+Does molecule size matter?
+Small molecules go deeper, large ones sit on the surface and smooth it.
+"""
+
+
+def test_titles_that_ask_the_same_of_other_subjects_start_articles() -> None:
+    found = titles(divide(QUESTIONS))
+    assert found == ["What Is Retinol?", "What Is Niacinamide?", "What Is Hyaluronic Acid?"]
+
+
+HOUSE = """\
+5 Ways to Save Water at Home
+Water bills rise every year. These five habits cost nothing.
+1. Take shorter showers.
+2. Fix dripping taps.
+3. Run the dishwasher only when it is full.
+None of them hurts, and together they save a family about 200 pounds a year.
+How to Insulate a Loft
+An uninsulated loft loses a quarter of a house's heat. Two layers of wool stop most of it.
+What you need
+- Mineral wool, 100 mm and 170 mm
+- A mask and gloves
+Laying the first layer
+Roll the wool between the joists, without squeezing it.
+Is It Worth It?
+In most houses the material pays for itself within three winters.
+Heat Pumps Explained
+A heat pump moves heat instead of making it, three units for every unit of electricity.
+Air or ground?
+Air pumps are cheaper to install. Ground pumps need a garden.
+"""
+
+
+def test_titles_in_title_case_stand_out_from_sections_in_sentence_case() -> None:
+    division = divide(HOUSE)
+    assert titles(division) == [
+        "5 Ways to Save Water at Home",
+        "How to Insulate a Loft",
+        "Heat Pumps Explained",
+    ]
+    assert "## What you need" in division.parts[1].body
+
+
+def test_a_closing_counts_where_it_is_the_last_sentence_of_a_paragraph() -> None:
+    text = """\
+Lemon drizzle cake forgives almost everything. The crumb stays soft for days.
+Be careful with the syrup, as hot sugar burns. All in all, anybody can make this cake.
+A Slow-Cooked Ragu for Cold Evenings
+A ragu is a patient dish. It asks for four hours of your time.
+Building the Sauce
+Brown the meat in batches. Then add wine, tomatoes and a bay leaf.
+"""
+    assert titles(divide(text))[1:] == ["A Slow-Cooked Ragu for Cold Evenings"]
