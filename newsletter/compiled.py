@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
@@ -71,6 +71,12 @@ class CompiledMessage:
     html: tuple[Part, ...]
     text: tuple[Part, ...]
     headers: tuple[tuple[str, tuple[Part, ...]], ...]
+
+    def literals(self) -> Iterator[str]:
+        """The text that is the same for everybody."""
+        headers = [parts for _, parts in self.headers]
+        for parts in (self.subject, self.html, self.text, *headers):
+            yield from (part for part in parts if isinstance(part, str))
 
     def values(self, recipient: Recipient) -> tuple[str, ...]:
         """The recipient's merge values, one a slot, each escaped for its place."""

@@ -12,13 +12,18 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, select
 
 from newsletter.compiled import CompiledIssue, Recipient
-from newsletter.providers.base import Batch, Message, Prepared, Provider
+from newsletter.providers.base import Batch, Capabilities, Message, Prepared, Provider
 from newsletter.rendering import compose
 from newsletter.store import Store
 from newsletter.store.schema import deliveries, media
 from newsletter.tokens import recipient_token
 
 _log = logging.getLogger(__name__)
+
+#: Bytes of one request that the engine aims at, however many the provider would take.
+REQUEST_BYTES = 4_000_000
+# Of a message in a request beside its literals: address, merge values, metadata, JSON.
+_BYTES_AROUND = 1_000
 _METADATA_LENGTH = 80  # of a value, at the strictest provider
 
 
@@ -42,6 +47,21 @@ class Request:
     prepared: Prepared | None
     positions: tuple[int, ...]
     failed: dict[int, str]
+
+
+def messages_per_request(compiled: CompiledIssue, limits: Capabilities, attached: int) -> int:
+    """How many recipients make one batch: the provider's size, fewer where messages are large.
+
+    `attached` is the bytes that embedded images add to each. With several requests in flight the
+    engine's memory rests on the size of one, whatever the audience.
+    """
+    largest = max(sum(map(_size, variant.literals())) for variant in compiled.variants.values())
+    budget = min(REQUEST_BYTES, limits.max_bytes)
+    return max(1, min(limits.batch_size, budget // (largest + attached + _BYTES_AROUND)))
+
+
+def _size(literal: str) -> int:
+    return len(literal.encode())
 
 
 def rows_where(connection: Connection, send_id: int, *conditions: ColumnElement[bool]) -> list[Any]:

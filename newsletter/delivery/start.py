@@ -28,12 +28,20 @@ from sqlalchemy import (
 from newsletter.audience import segment_select
 from newsletter.checks import check_compiled
 from newsletter.compiled import CompiledIssue
+from newsletter.delivery.composing import messages_per_request
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.delivery.transitions import move_send
 from newsletter.errors import NewsletterError
-from newsletter.providers.base import Provider
-from newsletter.store.schema import batches, deliveries, frozen_issues, sends, subscribers
+from newsletter.providers.base import Capabilities, Provider
+from newsletter.store.schema import (
+    batches,
+    deliveries,
+    frozen_issues,
+    media,
+    sends,
+    subscribers,
+)
 from newsletter.store.types import Instant
 
 _log = logging.getLogger(__name__)
@@ -64,10 +72,10 @@ def start_send(
         compiled = load_compiled(connection, send.frozen)
     try:
         _check_time(runtime, send)
-        batch_size = provider_of(send.provider).capabilities.batch_size
+        limits = provider_of(send.provider).capabilities
         _check_issue(runtime, send, compiled)
         with runtime.store.begin() as connection:
-            _fill(connection, runtime.clock.now(), send, compiled, batch_size)
+            _fill(connection, runtime.clock.now(), send, compiled, limits)
     except NewsletterError as error:
         if error.exit_code == 5:  # the database, not the send, is what fails
             raise
@@ -87,7 +95,12 @@ def _check_time(runtime: DeliveryRuntime, send: Row[Any]) -> None:
 
 def _check_issue(runtime: DeliveryRuntime, send: Row[Any], compiled: CompiledIssue) -> None:
     findings = check_compiled(
-        runtime.workspace, runtime.store, runtime.clock, compiled, send.segment
+        runtime.workspace,
+        runtime.store,
+        runtime.clock,
+        compiled,
+        send.segment,
+        provider=send.provider,
     )
     blocking = [finding.message for finding in findings if finding.severity == "block"]
     if blocking:
@@ -99,7 +112,7 @@ def _fill(
     now: datetime,
     send: Row[Any],
     compiled: CompiledIssue,
-    batch_size: int,
+    limits: Capabilities,
 ) -> None:
     started = {"started_at": now, "filled_at": now, "reason": ""}
     if not move_send(connection, send.id, "start", **started):
@@ -117,6 +130,7 @@ def _fill(
     if missing:
         raise Refused(f"the frozen issue has no variant for {', '.join(sorted(missing))}")
     if total:
+        batch_size = messages_per_request(compiled, limits, _attached_bytes(connection, compiled))
         starts = range(1, total + 1, batch_size)
         connection.execute(
             insert(batches),
@@ -160,6 +174,15 @@ def _recipients(send_id: int, segment: str, only: tuple[str, ...], now: datetime
         .where(subscribers.c.id.in_(segment_select(segment, now)))
         .order_by(subscribers.c.id)
     )
+
+
+def _attached_bytes(connection: Connection, compiled: CompiledIssue) -> int:
+    """What the embedded images add to each message, in the base64 of a request."""
+    embedded = [asset.sha256 for asset in compiled.assets if asset.cid]
+    if not embedded:
+        return 0
+    query = select(func.sum(func.length(media.c.bytes))).where(media.c.sha256.in_(embedded))
+    return int(connection.execute(query).scalar_one()) * 4 // 3
 
 
 def _spell(seconds: float) -> str:
