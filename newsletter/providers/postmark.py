@@ -49,7 +49,9 @@ CAPABILITIES = Capabilities(
     lookup=True,
     # Its pages promise no time within which a message can be found; two minutes is our caution.
     lookup_lag=timedelta(minutes=2),
-    restricted_headers=frozenset({"message-id"}),  # Postmark sets its own
+    # It sets `Message-ID` itself, and refuses a message for a `Date` ("Header 'Date' not allowed.",
+    # error 300: https://github.com/symfony/symfony/issues/60254).
+    restricted_headers=frozenset({"date", "message-id"}),
     webhook_auth="basic",
 )
 

@@ -49,7 +49,11 @@ def message(to: str = "ada@readers.example", *, name: str = "", html: str = "<p>
         subject="Hello",
         html=html,
         text="Hi",
-        headers=(("List-Id", "<glow.example>"), ("Message-ID", "<a@glow.example>")),
+        headers=(
+            ("List-Id", "<glow.example>"),
+            ("Date", "Tue, 24 Nov 2026 09:00:00 +0000"),
+            ("Message-ID", "<a@glow.example>"),
+        ),
         metadata={"attempt": "other", "delivery": "d1"},
     )
 

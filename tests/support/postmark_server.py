@@ -222,6 +222,9 @@ class PostmarkServer:
             return 300, "Invalid metadata: 10 fields, names of 20, values of 80 characters."
         if any(set(header) != {"Name", "Value"} for header in message.get("Headers", [])):
             return 300, "Invalid 'Headers'."
+        for header in message.get("Headers", []):
+            if header["Name"].lower() in _NOT_ALLOWED:
+                return 300, f"Header '{header['Name']}' not allowed."
         recipient = parseaddr(message["To"])[1].lower()
         if recipient in self.inactive or recipient.startswith("inactive"):
             return _INACTIVE, (
@@ -304,6 +307,8 @@ class PostmarkServer:
 
 
 _INACTIVE = 406
+# Fields of a message have no other way in; `Date` is Postmark's own.
+_NOT_ALLOWED = frozenset({"bcc", "cc", "date", "from", "reply-to", "subject", "to"})
 
 
 def _found(
