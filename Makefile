@@ -23,10 +23,11 @@ demo: .venv/installed
 	@$(BIN)/newsletter demo $(if $(ONCE),--once)
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --basetemp=var/pytest $(TESTS)
 
 test-fast: .venv/installed-dev
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not browser" $(TESTS)
+	$(BIN)/python -m pytest -q -n 2 -m "not (slow or browser or postgres or command)" \
+	    --basetemp=var/pytest $(TESTS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

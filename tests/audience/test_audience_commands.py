@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT
 from newsletter.settings import load_settings
 from newsletter.store import open_store
 from newsletter.workspace import Workspace
+from support.site import ROOT
 
 Cli = Callable[..., Any]
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from conftest import FakeClock
 from newsletter.audience import (
     erase,
     find,
@@ -26,6 +25,7 @@ from newsletter.errors import BadInput
 from newsletter.store import Store
 from newsletter.store.schema import subscribers
 from newsletter.workspace import Workspace
+from support.site import FakeClock
 
 Import = Callable[..., Imported]
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select
 
-from conftest import FakeClock
 from newsletter.audience import (
     add,
     confirm,
@@ -38,6 +37,7 @@ from newsletter.store.schema import (
     suppressions,
     unsubscribes,
 )
+from support.site import FakeClock
 
 KEY = b"k" * 32
 EMAIL = "Secret.Person@example.com"

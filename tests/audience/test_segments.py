@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, insert
 
-from conftest import FakeClock
 from newsletter.audience import (
     add,
     mark_suppressed,
@@ -20,6 +19,7 @@ from newsletter.audience import (
 )
 from newsletter.store import Store
 from newsletter.store.schema import deliveries, frozen_issues, sends
+from support.site import FakeClock
 
 KEY = b"k" * 32
 

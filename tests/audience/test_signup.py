@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from conftest import FakeClock
 from newsletter.audience import (
     BadAddress,
     Signup,
@@ -28,6 +27,7 @@ from newsletter.audience.suppression import keep_hash
 from newsletter.errors import BadInput
 from newsletter.store import Store
 from newsletter.store.schema import consents, subscriber_history, subscribers, unsubscribes
+from support.site import FakeClock
 
 KEY = b"k" * 32
 WORDING = "Yes, send me the letter."

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from conftest import SETTINGS
 from newsletter.audience.people import add
 from newsletter.checks import (
     COMPILED_RULES,
@@ -32,6 +31,7 @@ from newsletter.errors import BadInput, NotFound
 from newsletter.rendering import compile_issue
 from newsletter.store import Store
 from newsletter.workspace import Workspace
+from support.site import SETTINGS
 
 FRONT = {"subject": '"A fine subject"', "preheader": '"What is in it"'}
 

@@ -191,6 +191,7 @@ def test_size_is_limited_packed_and_unpacked(server: Server) -> None:
         fetcher().fetch(server.url + "/broken")
 
 
+@pytest.mark.slow
 def test_a_byte_a_second_ends_in_time(server: Server) -> None:
     def drip(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)

@@ -18,10 +18,10 @@ from contextlib import closing
 
 import pytest
 
-from conftest import ROOT, SETTINGS
 from newsletter.mailbox.faults import FAULTS
 from support.killing import kill_and_restart
 from support.mailboxes import running_mailbox
+from support.site import ROOT, SETTINGS
 
 QUICK_LOOK_UP = 'webhook_secret = "local-hook"\nlookup_lag = "{lag}"\ntimeout = "5s"\n'
 FAILING = {

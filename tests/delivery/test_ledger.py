@@ -12,7 +12,6 @@ from functools import partial
 import pytest
 from sqlalchemy import delete, select, update
 
-from conftest import ROOT
 from newsletter.delivery import apply_event, export_rows
 from newsletter.delivery.transitions import (
     ATTEMPT,
@@ -29,6 +28,7 @@ from newsletter.providers.base import Event, EventType
 from newsletter.store import open_store
 from newsletter.store.schema import attempts, batches, deliveries, sends
 from support.ledger import NOON, World, lost_after, make_world
+from support.site import ROOT
 
 
 @pytest.fixture

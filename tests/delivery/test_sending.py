@@ -368,6 +368,7 @@ def test_an_issue_that_can_be_composed_for_nobody_is_held(world):
     assert here.counts() == {"total": 3, "pending": 3}
 
 
+@pytest.mark.slow
 def test_a_provider_that_is_down_is_tried_again_and_in_the_end_a_person_is_asked(world):
     here = world(people=2)
     here.provider.faults = [lambda *_: Deferred("no connection")] * 1000

@@ -42,6 +42,7 @@ def states_of_attempts(here):
         return list(connection.execute(query).scalars())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("means", [KEYS, LOOKUP, BOTH], ids=["keys", "lookup", "both"])
 @pytest.mark.parametrize("fault", [lost_before, lost_after])
 def test_a_lost_answer_is_settled_and_nobody_gets_it_twice(world, means, fault):
@@ -97,6 +98,7 @@ def test_a_part_that_a_look_up_finds_is_accepted_and_only_the_rest_is_sent_again
     assert here.verify() == []
 
 
+@pytest.mark.slow
 def test_look_ups_that_fail_prove_nothing_and_are_made_again(world):
     here = world(people=4, **LOOKUP)
     here.provider.faults = [lost_after]
@@ -107,6 +109,7 @@ def test_look_ups_that_fail_prove_nothing_and_are_made_again(world):
     assert len(here.provider.requests) == 1
 
 
+@pytest.mark.slow
 def test_look_ups_that_never_work_end_in_a_held_send_and_resume_asks_again(world):
     here = world(people=8, **LOOKUP)
     here.provider.faults = [lost_after]
@@ -311,6 +314,7 @@ def test_a_worker_that_has_surely_ended_is_not_waited_for(world):
     assert here.clock.now() - started < timedelta(seconds=30)
 
 
+@pytest.mark.slow
 def test_a_late_answer_and_a_successor_agree_on_what_was_accepted(world):
     """The first worker wakes after its lease was taken over and the attempt settled as missing."""
     here = world(people=4, **LOOKUP)
@@ -332,6 +336,7 @@ def test_a_late_answer_and_a_successor_agree_on_what_was_accepted(world):
     assert here.verify() == []
 
 
+@pytest.mark.slow
 def test_an_event_that_comes_after_all_stops_a_message_from_being_sent_again(world):
     """The look-up came too early by the provider's own fault; the event is in time."""
     here = world(people=4, settings={"in_flight": 1}, lookup_lag=timedelta(0), **LOOKUP)

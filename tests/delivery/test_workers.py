@@ -13,13 +13,13 @@ from functools import partial
 import pytest
 from sqlalchemy import insert, select
 
-from conftest import ROOT, SETTINGS
 from newsletter.delivery import export_rows, verify
 from newsletter.store import open_store
 from newsletter.store.schema import attempts, subscribers
 from support.crashing import ended, in_process, run_engine
 from support.ledger import NOON, make_compiled, schedule_send
 from support.mailboxes import running_mailbox
+from support.site import ROOT, SETTINGS
 
 
 @pytest.fixture(scope="module")

@@ -164,7 +164,7 @@ def test_no_text_of_an_article_breaks_out_of_its_block(text: str) -> None:
 def test_the_words_of_a_draft_follow_the_sites_language(
     make_workspace: Callable[..., Workspace], sqlite_store: Store, clock: Clock
 ) -> None:
-    from conftest import SETTINGS
+    from support.site import SETTINGS
 
     german = make_workspace(settings=SETTINGS.replace("[sender]", 'language = "de"\n[sender]'))
     write_article(german, "eins")

@@ -226,6 +226,7 @@ def _client(running: RunningMailbox) -> httpx.Client:
     return httpx.Client(base_url=running.url, headers=headers, trust_env=False)
 
 
+@pytest.mark.slow
 def test_events_are_posted_and_outlive_the_process(tmp_path: Path, hook: Hook) -> None:
     options = ("--webhook-url", hook.url, "--webhook-secret", "s3cret")
     addresses = ["a@x.example", "bounce+1@x.example", "softbounce@x.example", "complain@x.example"]

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from conftest import FakeClock
 from newsletter.outbox import enqueue, flush, next_due, notify_editors
 from newsletter.outbox.sending import MOST_TRIES, wait_after
 from newsletter.providers.base import Capabilities, Deferred, Denied, Outcome, Prepared, Unknown
@@ -24,6 +23,7 @@ from newsletter.store import Store
 from newsletter.store.schema import outbox
 from newsletter.workspace import Workspace
 from support.ledger import RecordingProvider, lost_after, lost_before
+from support.site import FakeClock
 
 CAPABILITIES = Capabilities(
     batch_size=500,
@@ -254,7 +254,7 @@ def test_the_link_of_a_confirmation_is_forgotten_once_it_left(
 def test_every_editor_gets_the_notice_with_the_issue_beneath_it(
     make_workspace: Callable[..., Workspace], sqlite_store: Store, clock: FakeClock
 ) -> None:
-    from conftest import SETTINGS
+    from support.site import SETTINGS
 
     settings = SETTINGS.replace('["editor@glow.example"]', '["a@glow.example", "b@glow.example"]')
     workspace = make_workspace(settings=settings)
@@ -287,7 +287,7 @@ def test_without_editors_a_cause_is_logged_once(
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from conftest import SETTINGS
+    from support.site import SETTINGS
 
     workspace = make_workspace(settings=SETTINGS.replace('["editor@glow.example"]', "[]"))
     for _ in range(3):
@@ -330,7 +330,7 @@ def receiving() -> Iterator[tuple[str, Receiver]]:
 def test_the_webhook_is_posted_even_when_the_provider_fails_and_is_tried_again(
     make_workspace: Callable[..., Workspace], sqlite_store: Store, clock: FakeClock
 ) -> None:
-    from conftest import SETTINGS
+    from support.site import SETTINGS
 
     with receiving() as (url, receiver):
         settings = SETTINGS.replace("[editors]", f'[editors]\nwebhook = "{url}"')
@@ -355,7 +355,7 @@ def test_the_webhook_is_posted_even_when_the_provider_fails_and_is_tried_again(
 def test_a_webhook_whose_process_vanished_is_posted_again(
     make_workspace: Callable[..., Workspace], sqlite_store: Store, clock: FakeClock
 ) -> None:
-    from conftest import SETTINGS
+    from support.site import SETTINGS
 
     with receiving() as (url, receiver):
         settings = SETTINGS.replace("[editors]", f'[editors]\nwebhook = "{url}"')

@@ -48,7 +48,7 @@ def message(to: str) -> Message:
 
 
 def with_url(make_workspace: Make, url: str) -> Workspace:
-    from conftest import SETTINGS
+    from support.site import SETTINGS
 
     settings = SETTINGS.replace("http://127.0.0.1:8025", url)
     return make_workspace(settings=settings)

@@ -161,6 +161,7 @@ def _many(script: Script, work: Callable[[HttpxTransport, str], Awaitable[None]]
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_many_time_outs_do_not_spoil_the_requests_after_them() -> None:
     healthy = False
 

@@ -86,6 +86,7 @@ def test_an_approved_draft_goes_out_at_its_hour_and_the_editors_are_told(room: N
     assert room.provider.received["reader1@example.com"] == 1
 
 
+@pytest.mark.slow
 def test_without_approval_nothing_goes_out_and_the_next_edition_is_not_affected(
     room: Newsroom,
 ) -> None:

@@ -139,6 +139,7 @@ def test_a_rhythm_that_cannot_be_read_names_the_setting(cron: str) -> None:
         check_editions(Settings(editions=[{"name": "weekly", "cron": cron}]))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     zone=st.sampled_from(sorted(name for name in available_timezones() if "/" in name)),

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, SETTINGS
 from newsletter.clock import SystemClock
 from newsletter.delivery import status
 from newsletter.errors import Unreachable
@@ -28,6 +27,7 @@ from newsletter.workspace import Workspace
 from support.editions import WEEKLY, Newsroom, add_articles
 from support.ledger import add_people
 from support.mailboxes import RunningMailbox, running_mailbox
+from support.site import ROOT, SETTINGS
 
 ISSUE = '---\nsubject: "Hello"\npreheader: "A word."\n---\nHello there.\n'
 

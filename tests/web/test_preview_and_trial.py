@@ -60,6 +60,7 @@ def running(
         process.wait(10)
 
 
+@pytest.mark.slow
 def test_the_preview_follows_edits_and_names_mistakes(workspace: Workspace) -> None:
     path = write(workspace)
     with running(workspace, "preview", "one") as (process, client):
@@ -94,6 +95,7 @@ def test_the_preview_of_nothing_and_on_a_taken_port(
         assert cli("web", "--port", port, cwd=workspace).code == 5
 
 
+@pytest.mark.slow
 def test_the_site_ends_in_order_on_sigterm_and_with_130_on_ctrl_c(workspace: Workspace) -> None:
     for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         with running(workspace, "web", "--port", "0") as (process, client):

@@ -85,6 +85,7 @@ def test_a_robot_in_the_trap_is_thanked_and_ignored(live: Any) -> None:
     assert live.outbox() == []
 
 
+@pytest.mark.slow
 def test_one_visitor_cannot_sign_up_everybody(live: Any) -> None:
     for number in range(10):
         data = {**GOOD, "email": f"p{number}@example.com"}

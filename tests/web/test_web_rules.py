@@ -178,6 +178,7 @@ def test_the_pages_do_not_believe_the_host_header(live: Any) -> None:
     assert "evil.example" not in answer.text
 
 
+@pytest.mark.slow
 def test_forwarded_headers_count_only_from_named_proxies(make_site: Callable[..., Any]) -> None:
     plain, proxied = make_site(), make_site('[web]\ntrusted_proxies = ["127.0.0.0/8"]\n')
 
@@ -194,6 +195,7 @@ def test_forwarded_headers_count_only_from_named_proxies(make_site: Callable[...
     assert last(proxied) == 400, "each from its own"
 
 
+@pytest.mark.slow
 def test_a_visitor_cannot_write_their_own_address_before_the_proxys(
     make_site: Callable[..., Any],
 ) -> None:
