@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from newsletter.errors import Unreachable
 from newsletter.events import record_click, record_open, target_of
-from newsletter.tokens import BadToken, RecipientToken, read_link_token, read_recipient_token
+from newsletter.tokens import RecipientToken, read_link_token, read_recipient_token
 from newsletter.web.context import Site, site
 
 _log = logging.getLogger(__name__)
@@ -30,9 +30,9 @@ async def click(request: Request) -> Response:
     here = site(request)
     link_part, _, recipient_part = request.path_params["token"].partition(".")
     link = read_link_token(here.key, link_part).hex()
+    recipient = read_recipient_token(here.key, recipient_part) if recipient_part else None
     url = await run_in_threadpool(_target, here, link)
     if request.method == "GET":
-        recipient = _recipient(here, recipient_part)
         await run_in_threadpool(_count_click, here, link, recipient, _agent(request))
     return RedirectResponse(url, 302, headers={"Cache-Control": "no-store"})
 
@@ -81,13 +81,6 @@ def _count_open(here: Site, recipient: RecipientToken, agent: str) -> None:
             record_open(connection, recipient=recipient, user_agent=agent, now=here.now())
     except Unreachable as error:
         _log.warning("an open was not counted: %s", error)
-
-
-def _recipient(here: Site, token: str) -> RecipientToken | None:
-    try:
-        return read_recipient_token(here.key, token) if token else None
-    except BadToken:
-        return None
 
 
 def _agent(request: Request) -> str:

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from newsletter import audience
 from newsletter.tokens import RecipientToken, read_recipient_token
 from newsletter.web.context import Site, site
-from newsletter.web.forms import read_form
 from newsletter.web.people import find_person, masked
 
 
@@ -23,7 +22,7 @@ async def unsubscribe(request: Request) -> Response:
     token = read_recipient_token(here.key, text)
     if request.method != "POST":
         return await run_in_threadpool(_ask, here, token, text)
-    await read_form(request)  # so that a body that is too large or broken is refused as one
+    await request.body()  # for its size alone: a wish to leave does not depend on how it is put
     return await run_in_threadpool(_leave, here, token, text)
 
 

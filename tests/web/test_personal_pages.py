@@ -22,7 +22,7 @@ def test_a_get_asks_and_changes_nothing(live: Any) -> None:
     assert live.row(person).state == "active"
 
 
-@pytest.mark.parametrize("kind", ["form", "multipart", "empty", "other"])
+@pytest.mark.parametrize("kind", ["form", "multipart", "file", "broken", "empty", "other"])
 def test_one_click_unsubscribes_at_once_whatever_the_mail_program_sends(
     live: Any, kind: str
 ) -> None:
@@ -31,6 +31,8 @@ def test_one_click_unsubscribes_at_once_whatever_the_mail_program_sends(
     bodies: dict[str, dict[str, Any]] = {
         "form": {"data": ONE_CLICK},
         "multipart": {"files": {"List-Unsubscribe": (None, "One-Click")}},
+        "file": {"files": {"List-Unsubscribe": ("one.txt", b"One-Click")}},
+        "broken": {"content": b"?", "headers": {"Content-Type": "multipart/form-data"}},
         "empty": {},
         "other": {"content": b"whatever", "headers": {"Content-Type": "text/plain"}},
     }

@@ -147,6 +147,13 @@ def test_a_link_that_no_issue_had_is_no_redirect(live: Any) -> None:
     assert live.client.get("/r/https:%2f%2fevil.example").status_code == 404
 
 
+def test_a_link_whose_recipient_was_changed_is_a_bad_link(live: Any) -> None:
+    live.link(LINK, "https://example.com/")
+    for recipient in ("x", live.token(live.person())[:-2] + "xx"):
+        assert live.client.get(click_path(live, recipient), headers=BROWSER).status_code == 404
+    assert rows(live, clicks) == []
+
+
 def test_without_tracking_old_links_still_lead_on_and_nothing_is_kept(
     make_site: Callable[..., Any],
 ) -> None:
