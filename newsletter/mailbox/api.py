@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from newsletter.clock import Clock
+from newsletter.clock import Clock, isoformat
 from newsletter.errors import BadInput
 from newsletter.mailbox.acceptance import Accepted, NotABatch, accept, read_batch
 from newsletter.mailbox.faults import Fault, Faults
@@ -163,7 +163,7 @@ class _Api:
             accepted.answer,
             accepted.messages,
             accepted.events if self._mailbox.options.webhook_url else [],
-            at=now.isoformat(),
+            at=isoformat(now),
             due=self._mailbox.due(),
         )
 

@@ -77,14 +77,18 @@ class Faults:
             }
 
     def change(self, document: Any) -> None:
-        """Set the faults that `document` names, as `describe` shows them or a bare probability.
+        """Set the faults that `document` names: what `describe` shows, or the faults alone.
 
-        A fault with `times` alone is certain; null switches one off. Raises `BadInput`, and then
+        Each is as `describe` shows it or a bare probability. A fault with `times` alone is certain; null switches one off. Raises `BadInput`, and then
         changes nothing.
         """
         if not isinstance(document, dict):
             raise BadInput("faults: not a JSON object")
-        changes = {name: _read(name, value) for name, value in document.items() if name != "seed"}
+        faults = document.get("faults", {})
+        if not isinstance(faults, dict):
+            raise BadInput("faults: not a JSON object")
+        named = {**{n: v for n, v in document.items() if n not in {"seed", "faults"}}, **faults}
+        changes = {name: _read(name, value) for name, value in named.items()}
         seed = document.get("seed", self.seed)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise BadInput("seed: not a whole number")

@@ -167,6 +167,14 @@ def test_other_faults_answer_as_they_say(http: httpx.Client) -> None:
     assert http.put("/v1/faults", json={"nonsense": 1}).status_code == 422
 
 
+def test_the_switches_are_set_back_as_they_were_shown(http: httpx.Client) -> None:
+    http.put("/v1/faults", json={"seed": 3, "drop_after": 0.05})
+    shown = http.get("/v1/faults").json()
+    http.put("/v1/faults", json={"seed": 4, "drop_after": None})
+    assert http.put("/v1/faults", json=shown).json() == shown
+    assert http.put("/v1/faults", json={"faults": 1}).status_code == 422
+
+
 def test_a_seed_repeats_its_faults() -> None:
     def run(seed: int) -> list[bool]:
         faults = Faults({"refuse": Fault(0.3)}, seed)
