@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from newsletter.drafting.fences import parse_blocks
 from newsletter.errors import BadInput
+from newsletter.languages import in_language
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +24,17 @@ class Wording:
     preheader: str  # {titles}
 
 
-_ENGLISH = Wording(
-    greeting='Hello {{ subscriber.first_name | default("there") }},',
-    intro="In this issue: {titles}",
-    last=" and ",
-    and_tips={False: "a tip", True: "{count} tips"},
-    tips={False: "A tip to try", True: "Tips to try"},
-    updates="More of this, as soon as it is out:",
-    button="Get updated",
-    preheader="Also: {titles}",
-)
-
 _WORDINGS = {
-    "en": _ENGLISH,
+    "en": Wording(
+        greeting='Hello {{ subscriber.first_name | default("there") }},',
+        intro="In this issue: {titles}",
+        last=" and ",
+        and_tips={False: "a tip", True: "{count} tips"},
+        tips={False: "A tip to try", True: "Tips to try"},
+        updates="More of this, as soon as it is out:",
+        button="Get updated",
+        preheader="Also: {titles}",
+    ),
     "de": Wording(
         greeting='Hallo {{ subscriber.first_name | default("und willkommen") }},',
         intro="In dieser Ausgabe: {titles}",
@@ -68,7 +67,7 @@ _REFERENCE = re.compile(r"&(?=#?\w+;)")
 
 def wording(language: str) -> Wording:
     """The words for a language such as `de` or `de-AT`; English where there are none."""
-    return _WORDINGS.get(language.split("-")[0].lower(), _ENGLISH)
+    return in_language(_WORDINGS, language)
 
 
 def as_markdown(text: str) -> str:

@@ -8,7 +8,6 @@ from newsletter.rendering.compile import (
     MOST_SEGMENTS,
     Rendered,
     compile_issue,
-    direction,
     neutral_recipient,
 )
 from newsletter.rendering.images import MediaFile
@@ -24,7 +23,6 @@ __all__ = [
     "Rendered",
     "compile_issue",
     "compose",
-    "direction",
     "eml_bytes",
     "message_id",
     "neutral_recipient",

@@ -14,6 +14,7 @@ from typing import Any
 from newsletter.compiled import CompiledIssue, CompiledMessage, Recipient, join
 from newsletter.drafting import Issue
 from newsletter.errors import BadInput, Where
+from newsletter.languages import direction
 from newsletter.rendering import textpart
 from newsletter.rendering.images import Images, MediaFile, Picture
 from newsletter.rendering.links import Links
@@ -23,6 +24,7 @@ from newsletter.rendering.templates import SUFFIX, Templates
 from newsletter.rendering.text import wrap
 from newsletter.rendering.theme import derive
 from newsletter.rendering.views import View, Viewer, segments_of, shown
+from newsletter.rendering.wording import words
 from newsletter.workspace import Workspace
 
 #: Segments that `only` blocks of one issue may name: each doubles the variants.
@@ -31,7 +33,6 @@ MOST_SEGMENTS = 4
 #: What ends the addresses of a message that is nobody's.
 NEUTRAL_TOKEN = "preview"  # noqa: S105  # a word in an address, which no one can act with
 
-_RIGHT_TO_LEFT = frozenset({"ar", "he", "fa", "ur"})
 _LOGO_WIDTH = 240
 
 
@@ -63,11 +64,6 @@ def neutral_recipient() -> Recipient:
     return Recipient(0, "", token=NEUTRAL_TOKEN)
 
 
-def direction(language: str) -> str:
-    """`rtl` for Arabic, Hebrew, Persian and Urdu."""
-    return "rtl" if language.split("-")[0].lower() in _RIGHT_TO_LEFT else "ltr"
-
-
 class _Compiler:
     def __init__(
         self,
@@ -90,6 +86,7 @@ class _Compiler:
         self.direct = replace(self.links, mode="none", tracked=[])
         self.templates = Templates(workspace)
         self.language = issue.language or self.settings.site.language
+        self.words = words(self.language, neutralise(self.settings.site.name))
         self.subject = self.table.mark(issue.subject, issue.where("subject"))
         self.preheader = self.table.mark(issue.preheader, issue.where("preheader"))
 
@@ -168,7 +165,7 @@ class _Compiler:
         page = self._page(views, contents, logo, web=False)
         page = self._with_pixel(self.links.page(page))
         cutter = Cutter(self.table)
-        text = textpart.write(views, self._heading(), self._footer())
+        text = textpart.write(views, self._heading(), self._footer(), self.words)
         return CompiledMessage(
             subject=cutter.text(self.subject, "header"),
             html=cutter.html(page, self._where),
@@ -233,6 +230,7 @@ class _Compiler:
             "logo": logo,
             "blocks": views,
             "web": web,
+            "words": self.words,
         }
 
     def _with_pixel(self, page: str) -> str:
@@ -250,21 +248,20 @@ class _Compiler:
         return "\n".join(line for line in lines if line)
 
     def _footer(self) -> tuple[str, ...]:
-        site = self.settings.site
-        lines = neutralise(site.postal_address).splitlines()
+        words = self.words
+        lines = neutralise(self.settings.site.postal_address).splitlines()
         address = "\n".join(line.strip() for line in lines)
-        name = neutralise(site.name) or "this newsletter"
         return (
-            wrap(f"You get this because you signed up for {name}."),
+            wrap(words.signed_up),
             "\n".join(
-                f"{words} {in_url(self.table.link(name))}"
-                for words, name in (
-                    ("Unsubscribe:", "unsubscribe"),
-                    ("Your preferences:", "preferences"),
-                    ("Read it on the web:", "web_version"),
+                f"{said}{words.colon} {in_url(self.table.link(name))}"
+                for said, name in (
+                    (words.unsubscribe, "unsubscribe"),
+                    (words.preferences, "preferences"),
+                    (words.web_version, "web_version"),
                 )
             ),
-            f"Was it forwarded to you? Get updated: {self.base}/",
+            f"{words.forwarded} {words.get_updated}{words.yourself}{words.colon} {self.base}/",
             wrap(address) if address else "",
         )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from newsletter.errors import Where
+from newsletter.languages import direction
 from newsletter.rendering import markdown
-from newsletter.rendering.compile import direction
 from newsletter.rendering.mjml import to_html
 from newsletter.rendering.slots import neutralise
 from newsletter.rendering.templates import Templates, safe

@@ -7,25 +7,27 @@ from collections.abc import Sequence
 from newsletter.rendering.slots import in_url
 from newsletter.rendering.text import Footnotes, indent, to_text, wrap
 from newsletter.rendering.views import View
+from newsletter.rendering.wording import Words
 
 _RULE = "-" * 40
 
 
-def write(views: Sequence[View], heading: str, footer: Sequence[str]) -> str:
+def write(views: Sequence[View], heading: str, footer: Sequence[str], words: Words) -> str:
     """The text part. `footer` are its paragraphs, ready."""
     notes = Footnotes()
     pieces = [wrap(heading)] if heading else []
-    pieces += [piece for view in views if (piece := _view(view, notes))]
+    pieces += [piece for view in views if (piece := _view(view, notes, words))]
     if notes.urls:
-        pieces.append("\n".join(["Links:", *notes.lines()]))
+        pieces.append("\n".join([f"{words.links}{words.colon}", *notes.lines()]))
     pieces.append("\n\n".join([_RULE, *footer]))
     return "\n\n".join(pieces) + "\n"
 
 
-def _view(view: View, notes: Footnotes) -> str:
+def _view(view: View, notes: Footnotes, words: Words) -> str:
     match view.type:
         case "columns" | "column":
-            return "\n\n".join(piece for child in view.children if (piece := _view(child, notes)))
+            pieces = (_view(child, notes, words) for child in view.children)
+            return "\n\n".join(piece for piece in pieces if piece)
         case "divider":
             return "* * *"
         case "button":
@@ -35,29 +37,28 @@ def _view(view: View, notes: Footnotes) -> str:
         case "quote":
             return _quote(view, notes)
         case "tip":
-            return _tip(view, notes)
+            return _tip(view, notes, words)
         case "excerpt" | "feature":
-            return _story(view, notes)
+            return _story(view, notes, words)
     return to_text(view.tokens, notes)
 
 
-def _tip(view: View, notes: Footnotes) -> str:
-    title = f"TIP: {view.title}" if view.title else "TIP"
+def _tip(view: View, notes: Footnotes, words: Words) -> str:
+    kicker = words.tip.upper()
+    title = f"{kicker}{words.colon} {view.title}" if view.title else kicker
     pieces = [wrap(title), to_text(view.tokens, notes)]
     if view.href:
-        pieces.append(f"Read on: {in_url(view.href)}")
+        pieces.append(f"{words.read_on}{words.colon} {in_url(view.href)}")
     return indent("\n".join(pieces), "* ", "  ")
 
 
-def _story(view: View, notes: Footnotes) -> str:
+def _story(view: View, notes: Footnotes, words: Words) -> str:
     pieces = [_title(view.title)] if view.title else []
     if view.image and view.alt:
         pieces.append(wrap(f"[{view.alt}]"))
     pieces.append(to_text(view.tokens, notes))
     if view.href:
-        pieces.append(f"Read on: {in_url(view.href)}")
-    elif view.source and view.source.title != view.title:
-        pieces.append(wrap(f"From: {view.source.title}"))
+        pieces.append(f"{words.read_on}{words.colon} {in_url(view.href)}")
     return "\n\n".join(piece for piece in pieces if piece)
 
 
