@@ -19,6 +19,7 @@ from newsletter.content.subjects import SectionWords
 
 START_COST = 3.0  # what evidence must outweigh, in the units of the scores below
 UNCERTAIN = 1.25  # a margin below this is reported
+_SHORT_ARTICLE = 40  # words; a text as short is rather a section
 _MOST_SECTIONS = 700  # beyond it, the text is judged heading by heading
 
 
@@ -141,7 +142,7 @@ class _Evidence:
         score = closing - self._closing_custom * max(0.0, 1.0 - max(closing, 0.0) / 3.0)
         score += 5.0 if _has_meta(section) else -2.0 if self._bylines else 0.0
         score += self._by_rule(section)
-        score += 1.0 if section.called else 0.0
+        score += 3.0 if section.called else 0.0
         if section.heading is None:
             return score - 1.0
         score += cues.title_likeness(section.title)
@@ -213,8 +214,9 @@ class _Evidence:
         own = max((words.paragraphs_with(stem) for stem in new), default=0)
         score += min(0.5 * stays, 1.5) if stays else 0.5 * (own > 2)
         score += 3.0 if new and self._asks_as_first(number) else 0.0
-        longer = len(self._sections[number].title.split()) > self._mean_length + 1
-        return score + (0.5 if longer else 0.0)
+        length = len(self._sections[number].title.split())
+        score += 0.5 if length > self._mean_length + 1 else 0.0
+        return score - (1.0 if length == 1 and len(self._first_words) > 2 else 0.0)
 
     def _asks_as_first(self, number: int) -> bool:
         """Whether a heading asks what the first title does, of its text's own subject.
@@ -254,18 +256,32 @@ def _article_scores(sections: list[Section], own: list[float]) -> list[list[floa
     for start in range(len(sections)):
         topic = vocabulary[start].topic
         total = own[start]
-        row = [total]
+        row = [total - (1.0 if start and _is_short(sections[start]) else 0.0)]
+        promised = start
+        if start == 0 or own[start] > -1.5:
+            promised += _promised(sections[start])
         seen: set[str] = set()
         said = set(vocabulary[start].all)
         for number in range(start + 1, len(sections)):
-            strain = _strain(sections[number], vocabulary[number], topic)
-            total -= strain * _strangeness(vocabulary[number].all, said)
+            if number > promised:
+                strain = _strain(sections[number], vocabulary[number], topic)
+                total -= strain * _strangeness(vocabulary[number].all, said)
             total -= _repetition(sections[number], titles[number], titles[start], seen)
             seen.add(titles[number])
             said |= vocabulary[number].all
             row.append(total)
         table.append(row)
     return table
+
+
+def _promised(section: Section) -> int:
+    """How many sections may follow a title that counts them, unless a list keeps its word."""
+    listed = sum(block.kind == "item" for block in section.blocks)
+    return 0 if listed > 1 else cues.promised_sections(section.title)
+
+
+def _is_short(section: Section) -> bool:
+    return sum(len(block.text.split()) for block in section.blocks) < _SHORT_ARTICLE
 
 
 def _strangeness(words: frozenset[str], said: set[str]) -> float:

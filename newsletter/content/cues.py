@@ -155,6 +155,40 @@ def title_likeness(text: str) -> float:
     return score
 
 
+_COUNTS = {
+    word: number
+    for number, words in enumerate(
+        (
+            "three drei trois",
+            "four vier quatre",
+            "five fünf cinq",
+            "six sechs",
+            "seven sieben sept",
+            "eight acht huit",
+            "nine neun neuf",
+            "ten zehn dix",
+        ),
+        start=3,
+    )
+    for word in words.split()
+}
+
+_TIME_UNIT = re.compile(
+    r"(?:second|minute|hour|day|week|month|year|jour|heure|semaine|mois|année|stunde|tage|woche"
+    r"|monat|jahr)[ens]{0,2}"
+)
+
+
+def promised_sections(title: str) -> int:
+    """How many sections a title announces ("5 Foods…", "Seven Mistakes…"), one more for its end."""
+    words = re.findall(r"\w+", title.casefold())
+    first = next((word for word in words[:2] if word in _COUNTS or word.isdigit()), "")
+    if any(_TIME_UNIT.fullmatch(word) for word in words[1:3]):  # "Eight Weeks Before" counts time
+        return 0
+    count = _COUNTS.get(first) or (int(first) if first.isdigit() and len(first) < 3 else 0)
+    return count + 1 if 3 <= count <= 30 and len(words) > 2 else 0
+
+
 def is_title_case(text: str) -> bool | None:
     """ "Heat Pumps Explained" is, "What you need" is not; None where the words do not tell."""
     words = [word for word in re.findall(r"[^\W\d_]+", text)[1:] if len(word) >= 4]

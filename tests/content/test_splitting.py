@@ -385,3 +385,44 @@ Building the Sauce
 Brown the meat in batches. Then add wine, tomatoes and a bay leaf.
 """
     assert titles(divide(text))[1:] == ["A Slow-Cooked Ragu for Cold Evenings"]
+
+
+COUNTED = """\
+Five Skincare Ingredients Worth Knowing
+Labels are long and full of chemistry. These five names are worth remembering.
+Retinol
+Retinol speeds up cell renewal. It is best used at night.
+Niacinamide
+Niacinamide is a form of vitamin B3. It calms redness.
+Hyaluronic Acid
+Hyaluronic acid binds water. It is found in most serums.
+Vitamin C
+Vitamin C brightens the skin. It does not keep for long once opened.
+Salicylic Acid
+Salicylic acid unclogs pores. It is a friend of oily skin.
+Putting It All Together
+Start with one product at a time, and wait two weeks before adding the next.
+"""
+
+
+def test_a_title_that_counts_keeps_its_sections() -> None:
+    division = divide(COUNTED)
+    assert titles(division) == ["Five Skincare Ingredients Worth Knowing"]
+    assert division.uncertain == []
+
+
+def test_a_call_to_action_between_two_articles_parts_them() -> None:
+    text = """\
+How to Brew Pour-Over Coffee
+Pour-over coffee is clean and bright. It takes four minutes and a little attention.
+The Grind
+Medium, like sea salt. Finer grinds choke the filter.
+The Pour
+Bloom first, then pour in slow circles.
+Sign up for our newsletter for more coffee recipes
+Cold Brew at Home
+Cold brew steeps for a night in the fridge. It is low in acid and keeps for a week.
+Ratio
+One part coffee to eight parts water.
+"""
+    assert titles(divide(text)) == ["How to Brew Pour-Over Coffee", "Cold Brew at Home"]
