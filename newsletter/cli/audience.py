@@ -132,20 +132,22 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Instead of standard output.")
     ] = None,
+    as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Export everybody but the erased as CSV; cells that a spreadsheet would run are defused."""
-    from newsletter.audience.exporting import atomic_file, export_csv
+    from newsletter.audience.exporting import atomic_file, export_csv, export_json
 
     context = open_context(workspace)
+    write = export_json if as_json else export_csv
     if out is not None:
         with atomic_file(out) as file:
-            count = export_csv(context.store, file)
+            count = write(context.store, file)
         typer.echo(f"{count} people in {out}", err=True)
         return
     text = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
     try:
-        export_csv(context.store, text)
+        write(context.store, text)
         text.flush()
     finally:
         text.detach()

@@ -79,8 +79,8 @@ class Faults:
     def change(self, document: Any) -> None:
         """Set the faults that `document` names: what `describe` shows, or the faults alone.
 
-        Each is as `describe` shows it or a bare probability. A fault with `times` alone is certain; null switches one off. Raises `BadInput`, and then
-        changes nothing.
+        Each is as `describe` shows it or a bare probability; one with `times` alone is certain,
+        and null switches one off. Raises `BadInput`, and then changes nothing.
         """
         if not isinstance(document, dict):
             raise BadInput("faults: not a JSON object")

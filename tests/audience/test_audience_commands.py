@@ -163,6 +163,16 @@ def test_an_export_to_a_file_is_whole_or_not_there(cli: Cli, workspace: Workspac
     assert [path.name for path in workspace.root.glob("*out.csv*")] == ["out.csv"]
 
 
+def test_an_export_as_json_is_one_document(cli: Cli, workspace: Workspace) -> None:
+    assert cli("audience", "export", "--json", cwd=workspace).json == []
+    imported(cli, workspace, "email,city\nann@example.com,=1+1\nbob@example.com,Köln\n")
+    people = cli("audience", "export", "--json", cwd=workspace).json
+    assert [(p["email"], p["fields"]) for p in people] == [
+        ("ann@example.com", {"city": "=1+1"}),
+        ("bob@example.com", {"city": "Köln"}),
+    ]
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_rows_go_in_and_out_in_bounded_memory(tmp_path: Path) -> None:
     (tmp_path / "newsletter.toml").write_text('[site]\nname = "x"\n')
