@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,3 +59,19 @@ def emit(document: Any, as_json: bool, show: Callable[[], None]) -> None:
         sys.stdout.flush()
     else:
         show()
+
+
+def show_entries(entries: Iterable[tuple[str, Iterable[str]]]) -> None:
+    """Print a list for a person: what it is called on a line of its own, what is known below.
+
+    A table would cut a name short on a narrow terminal, and the name is what the next command
+    needs. Texts are rich's markup; empty ones are left out.
+    """
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    for name, details in entries:
+        console.print(f"[bold]{name}[/bold]")
+        for line in details:
+            if line:
+                console.print(f"  {line}")

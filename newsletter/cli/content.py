@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from newsletter.cli.base import JsonOption, WorkspaceOption, emit, open_context
+from newsletter.cli.base import JsonOption, WorkspaceOption, emit, open_context, show_entries
 
 if TYPE_CHECKING:
     from newsletter.content.adding import Added
@@ -122,15 +122,20 @@ def list_items(as_json: JsonOption = False, workspace: WorkspaceOption = None) -
     rows = [{**summary(item), "used_in": used.get(item.id, [])} for item in items]
 
     def show() -> None:
-        from rich.console import Console
-        from rich.table import Table
+        from rich.markup import escape
 
-        table = Table("id", "title", "words", "used in", box=None)
-        for row in rows:
-            table.add_row(row["id"], row["title"], str(row["words"]), ", ".join(row["used_in"]))
-        Console().print(table if rows else "No articles and no tips yet: newsletter content add.")
+        if not rows:
+            typer.echo("No articles and no tips yet: newsletter content add.")
+        show_entries(
+            (escape(row["id"]), (escape(row["title"]), f"[dim]{_use(row)}[/dim]")) for row in rows
+        )
 
     emit(rows, as_json, show)
+
+
+def _use(row: dict[str, Any]) -> str:
+    used = f", used in {', '.join(row['used_in'])}" if row["used_in"] else ""
+    return f"{row['words']:,} words{used}"
 
 
 @content.command("remove")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from newsletter.cli.base import JsonOption, WorkspaceOption, emit, open_context
+from newsletter.cli.base import JsonOption, WorkspaceOption, emit, open_context, show_entries
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -58,19 +58,19 @@ def _login() -> str:
 
 
 def _show(states: list[dict[str, Any]], zone: ZoneInfo) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
-    console = Console(highlight=False)
     if not states:
-        console.print("There are no editions. Add [bold]\\[\\[editions]][/] to newsletter.toml.")
-        return
-    table = Table("Edition", "Next draft", "Next send", "Issue", "State", "Why", box=None)
-    for state in states:
-        draft, send = (_local(state[key], zone) for key in ("next_draft_at", "next_send_at"))
-        issue = state["issue"] or "–"
-        table.add_row(state["name"], draft, send, issue, state["state"], state["reason"])
-    console.print(table)
+        typer.echo("There are no editions. Add [[editions]] to newsletter.toml.")
+    show_entries(
+        (escape(state["name"]), map(escape, _state_lines(state, zone))) for state in states
+    )
+
+
+def _state_lines(state: dict[str, Any], zone: ZoneInfo) -> tuple[str, ...]:
+    draft, send = (_local(state[key], zone) for key in ("next_draft_at", "next_send_at"))
+    issue = f" · {state['issue']}" if state["issue"] else ""
+    return f"{state['state']}{issue}", state["reason"], f"next draft {draft}", f"next send  {send}"
 
 
 def _local(moment: str, zone: ZoneInfo) -> str:
@@ -80,7 +80,7 @@ def _local(moment: str, zone: ZoneInfo) -> str:
 def _show_approval(done: Approval, zone: ZoneInfo) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{done.issue}[/] is approved by {done.approved_by}, as it is now")
     console.print(f"  frozen as {done.frozen[:16]}…")
     if done.send_at is not None:

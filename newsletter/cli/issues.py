@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from newsletter.cli.base import Context, JsonOption, WorkspaceOption, emit, open_context
+from newsletter.cli.base import (
+    Context,
+    JsonOption,
+    WorkspaceOption,
+    emit,
+    open_context,
+    show_entries,
+)
 from newsletter.errors import BadInput
 
 if TYPE_CHECKING:
     from newsletter.checks import Finding
     from newsletter.drafting import Drafted
+    from newsletter.drafting.listing import Listed
 
 _COLOURS = {"block": "red", "warn": "yellow", "info": "cyan"}
 _STATE_COLOURS = {"sent": "green", "held": "red", "broken": "red", "sending": "cyan"}
@@ -72,7 +79,7 @@ def _ids(given: str) -> list[str]:
 
 
 def _show_draft(drafted: Drafted) -> None:
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(f"[bold]{escape(drafted.path)}[/bold] is ready to be edited:")
     for kind, source in drafted.blocks:
         console.print(f"  {kind:8} {escape(source)}")
@@ -103,19 +110,20 @@ def issues(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     ]
 
     def people() -> None:
-        table = Table("issue", "subject", "state", "audience", "changed", box=None, pad_edge=False)
-        for entry in listed:
-            colour = _STATE_COLOURS.get(entry.state, "default")
-            table.add_row(
-                escape(entry.issue),
-                escape(entry.subject or entry.error or ""),
-                f"[{colour}]{entry.state}[/{colour}]",
-                escape(entry.audience),
-                f"{entry.changed_at:%Y-%m-%d %H:%M}Z",
-            )
-        Console().print(table if listed else "No issue yet: newsletter draft SLUG --auto")
+        if not listed:
+            typer.echo("No issue yet: newsletter draft SLUG --auto")
+        show_entries((entry.issue, _state_lines(entry)) for entry in listed)
 
     emit(document, as_json, people)
+
+
+def _state_lines(entry: Listed) -> tuple[str, str]:
+    colour = _STATE_COLOURS.get(entry.state, "default")
+    changed = f"{entry.changed_at:%Y-%m-%d %H:%M}Z"
+    return (
+        escape(entry.subject or entry.error or ""),
+        f"[{colour}]{entry.state}[/{colour}] [dim]· {escape(entry.audience)} · {changed}[/dim]",
+    )
 
 
 def check(

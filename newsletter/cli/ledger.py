@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from newsletter.cli.base import JsonOption, WorkspaceOption, emit, open_context
+from newsletter.cli.base import JsonOption, WorkspaceOption, emit, open_context, show_entries
 from newsletter.errors import DoesNotHold
 
 if TYPE_CHECKING:
@@ -189,19 +189,24 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _show_list(documents: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
     if not documents:
         _print("No sends yet. Schedule an issue with: newsletter schedule SLUG --at TIME")
-        return
-    table = Table("send", "state", "at", "total", "with the provider", "in doubt", "reason")
-    for document in documents:
-        counts = document["counts"]
-        left = sum(counts[name] for name in ("accepted", "delivered", "bounced", "complained"))
-        cells = [document["send"], document["state"], document["at"], str(counts["total"])]
-        table.add_row(*cells, str(left), str(counts["in_doubt"]), document["reason"])
-    Console().print(table)
+    show_entries(
+        (escape(document["send"]), (_summary(document), escape(document["reason"])))
+        for document in documents
+    )
+
+
+def _summary(document: dict[str, Any]) -> str:
+    counts = document["counts"]
+    left = sum(counts[name] for name in ("accepted", "delivered", "bounced", "complained"))
+    doubt = f", {counts['in_doubt']:,} in doubt" if counts["in_doubt"] else ""
+    return (
+        f"{document['state']} · {document['at']} ·"
+        f" {left:,} of {counts['total']:,} with the provider{doubt}"
+    )
 
 
 def _write_csv(rows: Iterator[dict[str, Any]]) -> None:

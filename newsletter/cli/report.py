@@ -36,7 +36,7 @@ def _show(document: dict[str, Any]) -> None:
     title = Text.assemble((document["send"], "bold"), f"  {document['state']}")
     if document["reason"]:
         title.append(f": {document['reason']}")
-    console.print(title)
+    console.print(title, soft_wrap=True)
     counts = {name: count for name, count in document["counts"].items() if count}
     console.print(Text(", ".join(f"{count:,} {name}" for name, count in counts.items()) or "-"))
     numbers = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))

@@ -120,7 +120,7 @@ def reschedule(
         from rich.console import Console
 
         when = datetime.fromisoformat(document["at"])
-        Console().print(f"{name} is scheduled for [bold]{_local(context, when)}[/]")
+        Console(soft_wrap=True).print(f"{name} is scheduled for [bold]{_local(context, when)}[/]")
 
     emit(document, as_json, show)
 
@@ -142,7 +142,7 @@ def _show(context: Context, done: Scheduled) -> None:
 
     from newsletter.scheduling import spell_finding
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     people = "recipient" if done.recipients == 1 else "recipients"
     console.print(f"[bold]{done.send}[/] is scheduled for [bold]{_local(context, done.at)}[/]")
     console.print(f"  to {done.segment}: {done.recipients} {people} as of now")

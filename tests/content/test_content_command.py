@@ -64,3 +64,18 @@ def test_a_faulty_file_is_named(cli: Any, workspace: Workspace) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert "content/tips/bad.md:2" in ran.err
     assert "title" in ran.err
+
+
+def test_no_name_is_cut_or_broken_on_a_narrow_terminal(cli: Any, workspace: Workspace) -> None:
+    slug = "-".join(["a-very-long-name-that-somebody-wants-to-copy"] * 2)
+    item = workspace.content / "articles" / f"{slug}.md"
+    item.write_text(f"---\ntitle: {'A title of many words ' * 6}\n---\nText.\n")
+    issue = workspace.issues / slug / "issue.md"
+    issue.parent.mkdir()
+    issue.write_text("---\nsubject: S\n---\nText.\n")
+    assert f"articles/{slug}\n" in cli("content", "list", cwd=workspace).out
+    listed = cli("issues", cwd=workspace).out
+    assert f"{slug}\n" in listed
+    assert "draft" in listed
+    drafted = cli("draft", "b", "--from", f"articles/{slug}", cwd=workspace).out
+    assert f"articles/{slug}\n" in drafted
