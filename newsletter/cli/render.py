@@ -13,6 +13,7 @@ from newsletter.errors import BadInput, Where
 
 if TYPE_CHECKING:
     from newsletter.compiled import CompiledIssue, Recipient
+    from newsletter.drafting import Issue
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +70,7 @@ def render(
             ("eml", "eml", eml_bytes(message)),
         )
     }
-    fields = merge_fields(compiled)
+    fields = merge_fields(issue, compiled)
 
     def show() -> None:
         for file in files.values():
@@ -79,16 +80,21 @@ def render(
     emit({"issue": slug, **files, "merge_fields": fields}, as_json, show)
 
 
-def merge_fields(compiled: CompiledIssue) -> list[str]:
-    """The fields that differ between subscribers, without the token of their links."""
-    return sorted(
-        {
-            slot.field
-            for message in compiled.variants.values()
-            for slot in message.slots
-            if slot.field != "links.token"
-        }
-    )
+def merge_fields(issue: Issue, compiled: CompiledIssue) -> list[str]:
+    """The fields that the issue's file has, and those that its template adds for a subscriber.
+
+    The token of a recipient's links is no field that anybody writes.
+    """
+    from newsletter.drafting import merge_fields as written_in
+    from newsletter.drafting import merge_sources
+
+    written = {
+        field.field
+        for text, where in merge_sources(issue)
+        for field in written_in(text, where=where)
+    }
+    slots = {slot.field for message in compiled.variants.values() for slot in message.slots}
+    return sorted(written | (slots - {"links.token"}))
 
 
 def _known_segments(context: Context) -> list[str]:

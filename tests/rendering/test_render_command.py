@@ -42,6 +42,14 @@ def test_without_a_subscriber_defaults_and_neutral_links(
     assert again.json["eml"]["path"] == "x/one.eml"
 
 
+def test_fields_of_links_are_among_the_merge_fields(
+    workspace: Workspace, write_issue: Callable[..., Issue], cli: Cli
+) -> None:
+    write_issue("[Leave]({{ links.unsubscribe }}) or [read on]({{ links.web_version }})")
+    ran = cli("render", "one", "--json", cwd=workspace)
+    assert ran.json["merge_fields"] == ["links.unsubscribe", "links.web_version"]
+
+
 def test_for_a_subscriber_their_values_and_the_tracked_form(
     workspace: Workspace,
     write_issue: Callable[..., Issue],
