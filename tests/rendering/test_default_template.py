@@ -154,6 +154,31 @@ def test_with_images_off_it_still_says_everything(browser: Any, page_file: Path)
     page.close()
 
 
+PLACEHOLDER = """node => {
+  const light = (c) => c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const style = getComputedStyle(node);
+  return [light(style.backgroundColor), light(style.color)];
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page_file", ["default", "plain"], indirect=True)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_place_of_an_image_that_is_off_follows_the_mode(
+    browser: Any, page_file: Path, scheme: str
+) -> None:
+    context = browser.new_context(viewport={"width": 800, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.route("**/*.{jpg,png}", lambda route: route.abort())
+    page.goto(page_file.as_uri())
+    ground, words = page.get_by_alt_text("A towel").evaluate(PLACEHOLDER)
+    assert (ground < 0.2) is (scheme == "dark")
+    assert (max(ground, words) + 0.05) / (min(ground, words) + 0.05) >= 4.5
+    context.close()
+
+
 @pytest.mark.browser
 def test_a_right_to_left_language_runs_that_way(
     browser: Any, workspace: Workspace, write_issue: Callable[..., Issue]
