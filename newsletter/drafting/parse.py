@@ -23,7 +23,13 @@ KEYS: dict[str, str | None] = {
     "language": "",
 }
 LONGEST = 300_000  # characters of a file: the HTML made from it may not exceed 102 KB
+#: What the Markdown of one issue may have: parsing takes time by lines and by signs, some of it
+#: by the square of their number, and the longest file made of nothing else would take a minute.
+#: A table's short rows are filled up to its width, so that few signs can make very many cells.
+MOST = {"lines": 5_000, "signs": 10_000, "cells": 10_000}
 
+_SIGNS = re.compile(r"[\[\]!*_`~|<&{\\]")
+_TABLE_RULE = re.compile(r"[ \t>|:-]*\|[ \t>|:-]*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -59,6 +65,7 @@ def parse_issue(text: str, slug: str, path: Path, file: str) -> Issue:
         lines=front.lines,
     )
     _check_values(issue)
+    _check_amount(issue)
     for source, where in merge_sources(issue):
         parse_merge(source, where=where)
     return issue
@@ -100,6 +107,27 @@ def _check_text(text: str, file: str) -> None:
             where=Where(file, len(_LINE_END.findall(text, 0, unwritable.start())) + 1),
             hint="Remove it, and save the file as UTF-8.",
         )
+
+
+def _check_amount(issue: Issue) -> None:
+    """Refuse more Markdown than can be shown in a message, at the line where it is too much."""
+    found = {"lines": 0, "signs": 0, "cells": 0}
+    for block in walk(issue.blocks):
+        columns = 0
+        for number, line in enumerate(block.body.split("\n"), start=block.body_line or block.line):
+            if _TABLE_RULE.fullmatch(line):
+                columns = max(columns, line.count("|") + 1)
+            columns = columns if line.strip() else 0
+            found["lines"] += bool(block.body)
+            found["signs"] += sum(1 for _ in _SIGNS.finditer(line))
+            found["cells"] += columns
+            for what, count in found.items():
+                if count > MOST[what]:
+                    raise BadInput(
+                        f"the texts of the issue have more than {MOST[what]:,} {what} of Markdown",
+                        where=Where(issue.file, number),
+                        hint="No mail program shows that much; link to long texts instead.",
+                    )
 
 
 def _check_values(issue: Issue) -> None:

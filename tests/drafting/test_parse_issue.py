@@ -322,3 +322,25 @@ def test_ten_thousand_nested_blocks_are_refused_quickly() -> None:
 def test_a_file_of_many_megabytes_is_refused() -> None:
     with pytest.raises(BadInput, match="longer than"):
         body("x" * 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("- a\n" * 70_000, 5_004),
+        ("Words\n\n::: tip\n" + "a\n" * 6_000 + ":::\n", 5_006),
+        ("![" * 40_000, 4),
+        ("[a\n" * 20_000, 5_004),
+        ("[a [b\n" * 9_000, 4 + 5_000),
+        ("{{ subscriber.email }}\n\n" * 6_000, 5_004),
+        ("a|" * 100 + "\n" + "-|" * 100 + "\n" + "a\n" * 4_000, 104),
+    ],
+)
+def test_markdown_that_would_take_long_is_refused_where_it_is_too_much(
+    text: str, line: int
+) -> None:
+    started = time.process_time()
+    error = refused_body(text)
+    assert "Markdown" in str(error)
+    assert line_of(error) == line
+    assert time.process_time() - started < 2
