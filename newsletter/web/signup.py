@@ -23,6 +23,7 @@ from newsletter.web.context import Site, site
 from newsletter.web.forms import Form, read_form
 from newsletter.web.limits import visitor
 from newsletter.web.security import refuse_other_sites
+from newsletter.web.wording import confirmation
 
 CONFIRM_AGE = timedelta(days=7)
 PREFERENCES_AGE = timedelta(days=1)
@@ -161,15 +162,9 @@ def _note(here: Site, values: dict[str, Any]) -> dict[str, str]:
 
 def _confirmation(here: Site, subscriber: int) -> tuple[str, str, str]:
     """Subject, HTML and text of the mail: the site's words and a link, nothing of the visitor's."""
-    name = here.settings.site.name or "our newsletter"
     link = f"{here.base_url}/confirm/{timed_token(here.key, 'confirm', subscriber, here.now())}"
-    subject = f"Please confirm your subscription to {name}"
-    body = (
-        f"Somebody, we hope it was you, asked us to send **{name}** to this address.\n\n"
-        f"Is that right? Then open this page and press the button:\n\n"
-        f"[Confirm my subscription]({link})\n\n"
-        "The link works for seven days. If it was not you, do nothing: we will not write again.\n"
-    )
+    settings = here.settings.site
+    subject, body = confirmation(settings.language, settings.name, link)
     html, text = rendering.render_notice(here.workspace, subject, body)
     return subject, html, text
 

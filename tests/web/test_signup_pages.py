@@ -50,6 +50,27 @@ def test_the_mail_repeats_nothing_that_the_visitor_typed(live: Any) -> None:
     assert "Buy-pills" not in mail.subject + mail.html + mail.text
 
 
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("de-AT", "Anmeldung bestätigen"),
+        ("fr", "Confirmer mon inscription"),
+        ("pt", "Confirm my subscription"),
+    ],
+)
+def test_the_mail_is_in_the_sites_language(
+    make_site: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, language: str, words: str
+) -> None:
+    monkeypatch.setenv("NEWSLETTER_SITE__LANGUAGE", language)
+    live = make_site()
+    live.client.post("/subscribe", data=GOOD)
+    mail = live.outbox()[0]
+    assert words in mail.html
+    assert words in mail.text
+    assert "Glow Letter" in mail.subject
+    assert live.client.get(confirm_path(live)).status_code == 200
+
+
 def test_the_outbox_is_sent_after_the_answer(live: Any) -> None:
     live.client.post("/subscribe", data=GOOD)
     live.client.get("/healthz")
