@@ -21,7 +21,7 @@ from newsletter.tokens import recipient_token
 _log = logging.getLogger(__name__)
 
 #: Bytes of one request that the engine aims at, however many the provider would take.
-REQUEST_BYTES = 4_000_000
+REQUEST_BYTES = 8_000_000
 # Of a message in a request beside its literals: address, merge values, metadata, JSON.
 _BYTES_AROUND = 1_000
 _METADATA_LENGTH = 80  # of a value, at the strictest provider

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +23,7 @@ _MAX_ANSWER = 10_000_000
 _MAX_CONNECTIONS = 128  # twice what `in_flight` may be: nobody waits for a place
 # Shorter than servers keep theirs: a connection that the server is about to close is not reused.
 _KEEPALIVE_SECONDS = 5.0
+_PIECE = 256 * 1024  # bytes of a body that are written at once
 _REPLACE_AFTER = 3  # failures in a row
 
 # The loop's time at which the current request must be over, whatever trickles in.
@@ -121,11 +122,16 @@ class HttpxTransport:
         body: bytes,
         seconds: float,
     ) -> Result:
+        content = _Body(body)
         request = client.build_request(
             method,
             url,
-            headers={**headers, "Accept-Encoding": "identity"},
-            content=body,
+            headers={
+                **headers,
+                "Accept-Encoding": "identity",
+                "Content-Length": str(len(body)),  # else httpx would send it in chunks
+            },
+            content=content,
             timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
         )
         try:
@@ -140,11 +146,17 @@ class HttpxTransport:
         except httpx.PoolTimeout:
             self._retire(client)
             return NeverLeft("no free connection")
-        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+        except httpx.UnsupportedProtocol as error:
+            return NeverLeft(f"the request cannot be made: {_describe(error)}")
+        except httpx.LocalProtocolError as error:
+            if content.begun:
+                return InDoubt(_describe(error))
             return NeverLeft(f"the request cannot be made: {_describe(error)}")
         except (httpx.HTTPError, httpx.StreamError) as error:
             self._failed(client)
             return InDoubt(_describe(error))
+        finally:
+            content.forget()
         self._failures = 0
         return result
 
@@ -192,6 +204,26 @@ class HttpxTransport:
             if client in self._retired:
                 self._retired.discard(client)
                 await client.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body, given out in pieces, and forgotten once the request is over.
+
+    httpx's request and response refer to each other, so that megabytes would stay in memory until
+    the garbage collector runs; and a body written at once is copied whole on its way.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.begun = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = True
+        for start in range(0, len(self._body), _PIECE):
+            yield self._body[start : start + _PIECE]
+
+    def forget(self) -> None:
+        self._body = b""
 
 
 def _describe(error: Exception) -> str:
