@@ -118,7 +118,7 @@ def _check_amount(issue: Issue) -> None:
             if _TABLE_RULE.fullmatch(line):
                 columns = max(columns, line.count("|") + 1)
             columns = columns if line.strip() else 0
-            found["lines"] += bool(block.body)
+            found["lines"] += bool(line.strip())
             found["signs"] += sum(1 for _ in _SIGNS.finditer(line))
             found["cells"] += columns
             for what, count in found.items():

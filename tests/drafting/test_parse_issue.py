@@ -332,7 +332,7 @@ def test_a_file_of_many_megabytes_is_refused() -> None:
         ("![" * 40_000, 4),
         ("[a\n" * 20_000, 5_004),
         ("[a [b\n" * 9_000, 4 + 5_000),
-        ("{{ subscriber.email }}\n\n" * 6_000, 5_004),
+        ("{{ subscriber.email }}\n\n" * 6_000, 10_004),
         ("a|" * 100 + "\n" + "-|" * 100 + "\n" + "a\n" * 4_000, 104),
     ],
 )
