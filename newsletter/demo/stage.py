@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -65,7 +66,8 @@ class Stage:
 
     def run(self, *arguments: str) -> Any:
         """Run a command of the workspace, shown, and return its JSON."""
-        self.console.print(f"[green]$[/green] newsletter {escape(' '.join(arguments))}")
+        line = escape(shlex.join(arguments))
+        self.console.print(f"[green]$[/green] newsletter {line}", soft_wrap=True)
         return self.query(*arguments)
 
     def query(self, *arguments: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -149,7 +150,8 @@ class _Demo:
             counts = {name: n for name, n in status["counts"].items() if n}
             doubted = doubted or bool(counts.get("in_doubt"))
             if counts != last:
-                self.stage.say(f"[cyan]{status['state']}[/cyan] {counts}")
+                spelt = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items())
+                self.stage.say(f"[cyan]{status['state']}[/cyan]  {spelt}")
                 last = counts
             return status if status["state"] in {"sent", "held"} else None
 
@@ -194,7 +196,10 @@ class _Demo:
         self.stage.say(f"sign-up   {self.stage.web}/")
         self.stage.say(f"archive   {self.stage.web}/archive")
         self.stage.say(f"preview   http://127.0.0.1:{self.stage.preview_port}/")
-        self.stage.say(f"[dim]its commands run in {escape(shown(self.stage.folder))}[/dim]")
+        self.stage.say(
+            f"[dim]to try commands on it: cd {escape(shown(self.stage.folder))}, then"
+            f" {escape(str(Path(sys.executable).with_name('newsletter')))} status[/dim]"
+        )
         while all(process.poll() is None for _, process in self.stage.processes):
             time.sleep(0.5)
         raise DoesNotHold("a part of the demo ended by itself", hint=self.stage.logs_hint())
