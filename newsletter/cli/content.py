@@ -29,7 +29,7 @@ def _line_numbers(value: str | None) -> tuple[int, ...]:
     except ValueError as error:
         raise BadInput(
             f"--split-at: {value!r} is no list of line numbers",
-            hint="Write the first line of every article but the first, such as 5,16,28.",
+            hint="Write the line numbers at which the second and later articles begin: 5,16,28.",
         ) from error
 
 
@@ -50,7 +50,8 @@ def add(
         str | None,
         typer.Option(
             metavar="LINE,LINE…",
-            help="The first line of every article but the first, in place of the guess.",
+            help="The line numbers at which the second and later articles begin, such as 5,16,28,"
+            " where the guess is wrong.",
         ),
     ] = None,
     as_json: JsonOption = False,
