@@ -121,6 +121,7 @@ def _fields(subject: Compiled) -> Iterator[Problem]:
                 f"{name} is empty for {missing:,} of {size:,} people, and has no default",
                 line,
                 severity="block" if missing == size else "warn",
+                hint=f'Give it a default: {{{{ {field} | default("…") }}}}.',
             )
         elif missing == size and field.startswith(_CUSTOM):
             yield Problem(

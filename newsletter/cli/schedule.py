@@ -149,4 +149,6 @@ def _show(context: Context, done: Scheduled) -> None:
     console.print(f"  frozen as {done.frozen[:16]}…")
     for finding in done.findings:
         console.print(f"  {finding.severity}: {spell_finding(finding)}", markup=False)
-    console.print("The scheduler sends it: keep `newsletter scheduler` running.")
+    console.print(
+        "The scheduler sends it: keep `newsletter run` (or `newsletter scheduler`) running."
+    )

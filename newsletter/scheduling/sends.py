@@ -127,7 +127,10 @@ def refuse_second(connection: Connection, slug: str) -> None:
     if row is None:
         return
     if row.state == "sent":
-        raise Conflict(f"the issue {slug!r} was sent already, as {row.send}")
+        raise Conflict(
+            f"the issue {slug!r} was sent already, as {row.send}",
+            hint="An issue goes out once. To send its text again, copy its folder to a new name.",
+        )
     raise Conflict(
         f"the issue {slug!r} is {row.state} already, as {row.send} for {isoformat(row.at)}",
         hint=f"Move it with `newsletter reschedule {row.send} --at TIME`, or cancel it first.",

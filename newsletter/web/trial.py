@@ -155,7 +155,8 @@ def _sort(
     if not isinstance(outcome, Answered):
         raise Unreachable(
             f"the provider did not take the test message: {outcome.reason}",
-            hint="See that it runs and that base_url is right, then try again.",
+            hint="See that it runs (the local one: `newsletter mailbox`) and that its base_url is"
+            " right, then try again.",
         )
     for email, result in zip(emails, outcome.outcomes, strict=True):
         match result:
