@@ -69,8 +69,8 @@ async def subscribe(request: Request) -> Response:
         return await run_in_threadpool(_form_page, here, values, errors, 400)
     return here.pages.notice(
         "Please check your inbox",
-        "If that address can be subscribed, an email from us is on its way. Press the button in"
-        " it, and you are on the list.",
+        "If that address can be subscribed, an email from us is on its way. Follow its link and"
+        " confirm, and you are on the list.",
         "Nothing there after a few minutes? Look among the spam, or try again later.",
         links=(("/archive", "Read past issues meanwhile"),),
         background=BackgroundTask(here.flush),
