@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -41,6 +42,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = 100 * 365 * 86400  # seconds; a date so far off can still be reckoned with
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)")
 
 
@@ -50,7 +52,10 @@ def parse_duration(value: object) -> object:
         match = _DURATION.fullmatch(value.strip())
         if not match:
             raise ValueError("write a duration such as 30s, 5m, 6h or 2d")
-        return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
+        seconds = float(match[1]) * _UNIT_SECONDS[match[2]]
+        if seconds > _LONGEST:
+            raise ValueError("a duration is at most 100 years")
+        return timedelta(seconds=seconds)
     if isinstance(value, timedelta):
         return value
     raise ValueError('write a duration in quotes, such as "30s", "5m", "6h" or "2d"')
@@ -83,10 +88,20 @@ def _zone(value: str) -> str:
 
 
 def _web_address(value: str) -> str:
-    parts = urlsplit(value)
-    if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
+    except ValueError:  # brackets that do not close, a port that is no number
+        whole = False
+    if value and not whole:
         raise ValueError("write a whole address such as https://news.example.com")
     return value.rstrip("/")
+
+
+def _some_time(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("must be longer than nothing")
+    return value
 
 
 def is_loopback(url: str) -> bool:
@@ -95,6 +110,7 @@ def is_loopback(url: str) -> bool:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+SomeTime = Annotated[Duration, AfterValidator(_some_time)]
 Rate = Annotated[float, BeforeValidator(_parse_rate)]
 OneLine = Annotated[str, AfterValidator(_one_line)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
@@ -183,7 +199,7 @@ class ProviderSettings(Section):
     api_key: Secret | None = None
     webhook_secret: Secret | None = None
     rate: Rate | None = None
-    timeout: Duration = timedelta(seconds=60)
+    timeout: SomeTime = timedelta(seconds=60)
     lookup_lag: Duration | None = None
     in_flight: int = Field(default=4, ge=1, le=64)
     domain: str = ""
@@ -205,7 +221,7 @@ class ProviderSettings(Section):
 
 class Delivery(Section):
     grace: Duration = timedelta(hours=6)
-    lease: Duration = timedelta(minutes=2)
+    lease: SomeTime = timedelta(minutes=2)
 
 
 class Tracking(Section):
@@ -229,7 +245,7 @@ class Edition(Section):
 
 class Feed(Section):
     url: WebAddress
-    every: Duration = timedelta(hours=1)
+    every: SomeTime = timedelta(hours=1)
 
 
 class Theme(Section):
@@ -247,7 +263,7 @@ class Theme(Section):
 class Fetch(Section):
     """Limits of everything fetched from outside: pages, feeds, links under check, remote images."""
 
-    timeout: Duration = timedelta(seconds=20)
+    timeout: SomeTime = timedelta(seconds=20)
     max_bytes: int = Field(default=5_000_000, ge=1)
     allow_private: bool = False
 
@@ -322,19 +338,48 @@ def load_settings(path: Path) -> Settings:
     """
     where = Where(FILE_NAME)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"not valid TOML: {error}", where=where) from error
+    except RecursionError as error:
+        raise BadInput("not valid TOML: nested too deeply", where=where) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot be read: {error}", where=where) from error
+        raise BadInput(
+            f"cannot be read: {error}", where=where, hint="Save it as text in UTF-8."
+        ) from error
+    if wrong := list(_of_wrong_type(Settings, values)):
+        raise BadInput("\n  ".join(wrong), where=where)
     try:
         settings = Settings(**values)
     except ValidationError as error:
         raise BadInput(_describe(error), where=where) from error
     except SettingsError as error:
-        raise BadInput(f"in the environment: {error}", where=where) from error
+        raise BadInput(
+            f"in the environment: {error}",
+            hint="A whole section or list is given as JSON; a value as NEWSLETTER_SECTION__KEY.",
+        ) from error
     _refuse_unknown_environment(settings)
     return settings
+
+
+def _of_wrong_type(model: type[BaseModel], values: Any, path: str = "") -> Iterator[str]:
+    """Numbers and truth values written as something else: pydantic takes `"3"` and `true` for a
+    number, as values from the environment are text."""
+    if not isinstance(values, dict):
+        return
+    for name, field in model.model_fields.items():
+        if name not in values:
+            continue
+        value, kind = values[name], field.annotation
+        if kind is bool and not isinstance(value, bool):
+            yield f"{path}{name}: write true or false, without quotes"
+        elif kind is int and (not isinstance(value, int) or isinstance(value, bool)):
+            yield f"{path}{name}: write a whole number, without quotes"
+        section = get_args(kind)[0] if get_origin(kind) is list else kind
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            for number, item in enumerate(value if isinstance(value, list) else [value]):
+                within = f"{number}." if isinstance(value, list) else ""
+                yield from _of_wrong_type(section, item, f"{path}{name}.{within}")
 
 
 def _describe(error: ValidationError) -> str:
@@ -344,7 +389,9 @@ def _describe(error: ValidationError) -> str:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown key; see docs/settings.md for those there are"
-        lines.append(f"{key}: {message}")
+        variable = ENVIRONMENT_PREFIX + "__".join(str(part) for part in item["loc"]).upper()
+        given = f" (from {variable} in the environment)" if variable in os.environ else ""
+        lines.append(f"{key}: {message}{given}")
     return "\n  ".join(lines)
 
 
@@ -356,9 +403,9 @@ def _refuse_unknown_environment(settings: Settings) -> None:
     known = NOT_SETTINGS | {secret.env for secret in secrets if secret and secret.env}
     sections = set(Settings.model_fields)
     for name in os.environ:
-        if not name.startswith(ENVIRONMENT_PREFIX) or name in known:
+        if not name.upper().startswith(ENVIRONMENT_PREFIX) or name in known:
             continue
-        section = name.removeprefix(ENVIRONMENT_PREFIX).split("__")[0].lower()
+        section = name[len(ENVIRONMENT_PREFIX) :].split("__")[0].lower()
         if section not in sections:
             raise BadInput(
                 f"{name}: the settings have no section {section!r}",
