@@ -42,7 +42,7 @@ class Workspace:
         """`path` as output shows it: relative to the workspace where it lies within."""
         try:
             return path.resolve().relative_to(self.root.resolve()).as_posix()
-        except ValueError:
+        except (ValueError, OSError, RuntimeError):  # outside, or a link that leads to itself
             return str(path)
 
     @cached_property
@@ -59,11 +59,11 @@ class Workspace:
             if not path.exists():
                 self._make_key(path)
             key = path.read_text(encoding="ascii").strip()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise BadInput(
-                f"the secret key cannot be kept: {error}",
+                f"the secret key cannot be kept or read: {error}",
                 where=Where("var/secret.key"),
-                hint="Make var/ writable, or name a key under [security] secret_key.",
+                hint="Make var/ writable, restore the key, or name one: [security] secret_key.",
             ) from error
         if len(key) < _KEY_BYTES:
             raise BadInput(

@@ -143,6 +143,7 @@ def cli() -> Callable[..., Ran]:
         )
         out, err = done.stdout.decode(), done.stderr.decode()
         assert "Traceback (most recent call last)" not in err, err
+        assert "a fault in newsletter itself" not in err, err
         return Ran(done.returncode, out, err)
 
     return run

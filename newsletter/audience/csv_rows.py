@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import errno
 import io
 import shutil
 import tempfile
@@ -68,6 +69,8 @@ def open_csv(path: Path) -> Iterator[CsvFile]:
     """Open a file and decode all of it once. Raises `BadInput` that names the line and the byte."""
     with ExitStack() as stack:
         try:
+            if path.is_char_device():  # /dev/zero has no end
+                raise OSError(errno.ENOTSUP, "it is a device, not a file")
             file: BinaryIO = stack.enter_context(path.open("rb"))
             if not file.seekable():  # a pipe: it is read twice all the same
                 copy = stack.enter_context(tempfile.TemporaryFile())

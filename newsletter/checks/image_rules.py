@@ -40,7 +40,7 @@ def _what_is_wrong(path: Path, folder: Path) -> str:
                 image.verify()
     except Image.DecompressionBombError:
         return "an image with too many pixels"
-    except (OSError, ValueError, SyntaxError, EOFError):
+    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError):  # the last: a loop of links
         return "not an image that can be read"
     return ""
 

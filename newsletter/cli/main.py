@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 
 import typer
@@ -56,6 +60,9 @@ def run(command: Callable[[], object]) -> None:
     if "--version" in sys.argv[1:]:
         print(f"newsletter {__version__}")  # noqa: T201
         raise SystemExit(0)
+    for name in ("stdout", "stderr"):  # closed by whoever started us (`>&-`)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # to the end
     try:
         command()
     except NewsletterError as error:
@@ -66,5 +73,29 @@ def run(command: Callable[[], object]) -> None:
     except BrokenPipeError:
         raise SystemExit(0) from None
     except OSError as error:
-        print(f"newsletter: {error}", file=sys.stderr)  # noqa: T201
+        hint = _REMEDIES.get(error.errno or 0, "See that it is there and can be used.")
+        print(f"newsletter: {error}\n  {hint}", file=sys.stderr)  # noqa: T201
         raise SystemExit(5) from None
+    except Exception as error:  # a fault of ours: whoever meets it needs words, we the details
+        print(f"newsletter: {_fault(error)}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from None
+
+
+_REMEDIES = {
+    errno.ENOSPC: "Make room on the disk and try again.",
+    errno.EROFS: "The disk is read-only: name a folder that can be written to.",
+    errno.EACCES: "Give the user that runs newsletter the right to it.",
+    errno.EADDRINUSE: "Another program listens there: give another --port, or 0.",
+}
+
+
+def _fault(error: Exception) -> str:
+    """What to say of a fault in newsletter itself; its traceback goes to a file."""
+    told = f"a fault in newsletter itself: {type(error).__name__}: {error}"
+    try:
+        file, name = tempfile.mkstemp(prefix="newsletter-fault-", suffix=".txt")
+        with os.fdopen(file, "w", encoding="utf-8", errors="backslashreplace") as report:
+            traceback.print_exception(error, file=report)
+    except OSError:
+        return told
+    return f"{told}\n  Please report it, with {name}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,7 +128,12 @@ def _subscriber(context: Context, email: str) -> tuple[Recipient, frozenset[str]
 def _write(context: Context, path: Path, content: bytes) -> dict[str, Any]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:  # a full disk leaves what was rendered before
+            draft.write_bytes(content)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise BadInput(
             f"cannot be written: {error.strerror}",

@@ -22,7 +22,8 @@ from newsletter.fetching import Fetched, Fetcher
 from newsletter.frontmatter import FrontMatter, read_typed, unknown_key
 from newsletter.workspace import Workspace
 
-TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".html", ".htm", ".xhtml"})
+HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
+TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown"}) | HTML_SUFFIXES
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -68,6 +69,9 @@ def is_address(source: str) -> bool:
 
 def read_path(workspace: Workspace, source: str) -> Iterator[Document | Rejected]:
     """The documents of a file, or of a folder and those within it, in order of their names."""
+    if not source.strip():  # not the folder one stands in
+        yield Rejected(source, "it names nothing")
+        return
     path = Path(source).expanduser()
     label = workspace.relative(path)
     try:
@@ -79,16 +83,19 @@ def read_path(workspace: Workspace, source: str) -> Iterator[Document | Rejected
     if not stat.S_ISDIR(mode):
         yield from _read_file(workspace, path)
         return
-    found = False
-    for file in _files_under(path):
-        found = True
+    try:
+        files = list(_files_under(path))
+    except OSError as error:
+        yield Rejected(label, f"{error.filename} cannot be read: {error.strerror}")
+        return
+    for file in files:
         if file.suffix.lower() in TEXT_SUFFIXES:
             yield from _read_file(workspace, file)
         else:
             yield Rejected(
                 workspace.relative(file), "not a text, Markdown or HTML file (by its name)"
             )
-    if not found:
+    if not files:
         yield Rejected(label, "the folder is empty")
 
 
@@ -141,7 +148,7 @@ def from_bytes(
                 )
                 for entry in pages.read_feed(content, source, content_type)
             )
-        elif pages.looks_like_html(content) or "html" in content_type.lower():
+        elif pages.looks_like_html(content) or "html" in content_type.lower() or _is_page(path):
             page = pages.read_page(content, source)
             yield Document(source, page.text, True, True, page.author, page.published, path=path)
         else:
@@ -150,6 +157,11 @@ def from_bytes(
         yield Rejected(source, str(error))
     except BadInput as error:
         yield Rejected(source, str(error))
+
+
+def _is_page(path: Path | None) -> bool:
+    """Whether a file is HTML by its name: a part of a page does not look like a whole one."""
+    return path is not None and path.suffix.lower() in HTML_SUFFIXES
 
 
 def decode(content: bytes) -> str:

@@ -210,7 +210,9 @@ class Templates:
             for piece in template.generate(values):
                 size += len(piece)
                 if size > MAX_OUTPUT:
-                    raise SecurityError(f"it writes more than {MAX_OUTPUT} characters")
+                    raise SecurityError(
+                        f"it writes more than {MAX_OUTPUT:,} characters; is the issue too long?"
+                    )
                 pieces.append(piece)
         except TemplateNotFound as error:
             if error.name == name + SUFFIX:
@@ -249,7 +251,9 @@ class Templates:
         """The last template frame of the traceback is where it happened."""
         if name is None:
             name, line = self._last_frame(error)
-        shown = self.loader.files.get(name or "", name or "templates")
+        if name is None:  # none has run: the one that was read last does not compile
+            name = next(reversed(self.loader.files), "templates")
+        shown = self.loader.files.get(name, name)
         raise BadInput(
             f"the template cannot be rendered: {message}",
             where=Where(shown, line),

@@ -17,6 +17,7 @@ from cronsim import CronSim, CronSimError
 
 from newsletter.errors import BadInput, Where
 from newsletter.settings import FILE_NAME, Settings
+from newsletter.suggest import shorten
 
 _EXAMPLE = 'Write for example "2026-11-26 09:00" or 2026-11-26T09:00:00+00:00.'
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -44,7 +45,7 @@ def find_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:
         raise BadInput(
-            f"no such time zone: {name!r}", hint="Write for example Europe/London or UTC."
+            f"no such time zone: {shorten(name)!r}", hint="Write for example Europe/London or UTC."
         ) from error
 
 
@@ -57,13 +58,13 @@ def parse_time(text: str, zone: ZoneInfo, now: datetime) -> datetime:
     try:
         given = datetime.fromisoformat(text.strip())
     except ValueError as error:
-        raise BadInput(f"not a time: {text!r}", hint=_EXAMPLE) from error
+        raise BadInput(f"not a time: {shorten(text)!r}", hint=_EXAMPLE) from error
     if len(text.strip()) < len("2026-11-26T09") and given.tzinfo is None:
         raise BadInput(f"a time of day is missing: {text!r}", hint=_EXAMPLE)
     try:
         moment = (given if given.tzinfo else _only(given, zone)).astimezone(UTC)
     except OverflowError as error:
-        raise BadInput(f"not a time that can be reckoned with: {text!r}") from error
+        raise BadInput(f"not a time that can be reckoned with: {text!r}", hint=_EXAMPLE) from error
     if moment < now:
         raise BadInput(
             f"{text} is in the past: it is {now.astimezone(zone):%Y-%m-%d %H:%M:%S} in {zone.key}",

@@ -28,5 +28,9 @@ def create_workspace(folder: Path) -> Path:
         text = files(__name__).joinpath(FILE_NAME).read_text(encoding="utf-8")
         settings.write_text(text, encoding="utf-8")  # last: with it the folder is a workspace
     except OSError as error:
-        raise BadInput(f"the workspace cannot be made: {error}") from error
+        settings.unlink(missing_ok=True)  # half of one would be taken for a workspace
+        raise BadInput(
+            f"the workspace cannot be made: {error}",
+            hint="Name a folder that can be written to; the same command then finishes it.",
+        ) from error
     return folder.resolve()

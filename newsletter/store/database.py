@@ -9,7 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from newsletter.errors import BadInput, Unreachable, Where
 from newsletter.settings import FILE_NAME
@@ -58,6 +65,11 @@ def _reachable() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unreachable(f"the database went away: {error.orig}") from error
+        if type(error) is DatabaseError:  # SQLite: no database, or one with broken pages
+            raise Unreachable(
+                f"the database file is damaged: {error.orig}",
+                hint="Nothing was changed. Restore the file from a backup.",
+            ) from error
         raise
 
 
@@ -68,8 +80,11 @@ def open_store(url: str, root: Path) -> Store:
     """
     engine = _engine(_resolve(url, root))
     store = Store(engine)
-    with store.read() as connection:
-        current = _revision(connection)
+    try:
+        with store.read() as connection:
+            current = _revision(connection)
+    except (ProgrammingError, InterfaceError) as error:  # an option that the driver does not know
+        raise _wrong_address(str(error.orig).strip()) from error
     if current != HEAD:
         from newsletter.store.migrate import upgrade  # alembic takes most of a second to import
 
@@ -87,12 +102,8 @@ def schema_is_current(store: Store) -> bool:
 def _resolve(url: str, root: Path) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise BadInput(
-            "database.url: not a database address",
-            where=Where(FILE_NAME),
-            hint="Write sqlite:///var/newsletter.db or postgresql+psycopg://USER@HOST/NAME.",
-        ) from error
+    except (ArgumentError, ValueError) as error:
+        raise _wrong_address("not a database address") from error
     backend = parsed.get_backend_name()
     if backend not in {"sqlite", "postgresql"}:
         raise BadInput(
@@ -103,13 +114,28 @@ def _resolve(url: str, root: Path) -> URL:
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if not parsed.database or parsed.database == ":memory:":
-        raise BadInput("database.url: name a file", where=Where(FILE_NAME))
+        raise _wrong_address("it names no file")
+    if parsed.query:
+        raise _wrong_address("a SQLite address takes no options")
     path = root / parsed.database
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unreachable(f"the database's folder cannot be made: {error}") from error
-    return parsed.set(database=str(path))
+        raise Unreachable(
+            f"the database's folder cannot be made: {error}",
+            hint="Make it writable, or name another file in database.url.",
+        ) from error
+    except ValueError as error:
+        raise _wrong_address(str(error)) from error
+    return parsed.set(drivername="sqlite", database=str(path))
+
+
+def _wrong_address(problem: str) -> BadInput:
+    return BadInput(
+        f"database.url: {problem}",
+        where=Where(FILE_NAME),
+        hint="Write sqlite:///var/newsletter.db or postgresql+psycopg://USER@HOST/NAME.",
+    )
 
 
 def _engine(url: URL) -> Engine:
