@@ -29,12 +29,16 @@ _ANYWHERE = {
     "en": (
         r"however|although|though|, but|nevertheless|not(?! only| just| to mention)"
         r"|cannot|never|risks?|risky|consult\w*|(?:talk|speak)(?:ing)? (?:to|with)"
-        r"|ask (?:your|a) \w+|side[ -]effects?|complications?|adverse|irritat\w+|allerg\w+"
+        r"|ask (?:your|a) \w+|(?:see|visit|contact|call|check with) (?:a|an|your) (?:\w+ )?"
+        r"(?:doctor|dermatologist|physician|pharmacist|gp|vet|specialist|professional|practitioner)"
+        r"|seek (?:\w+ ){0,2}(?:advice|attention|care|help)|stop (?:using|taking)|discontinue\w*"
+        r"|side[ -]effects?|complications?|adverse|irritat\w+|allerg\w+"
         r"|infections?|inflammation|contraindicat\w+|pregnan\w+|breastfeeding|toxic\w*|poison\w*"
-        r"|(?:results?|outcomes?|effectiveness|returns?) (?:\w+ ){0,3}vary|vary"
+        r"|(?:results?|outcomes?|effectiveness|returns?) (?:\w+ ){0,3}(?:vary|depends?)|vary"
         r"|(?:exercise|with|use) caution|avoid(?:ed)?|substitute for|no guarantee\w*|unproven"
         r"|(?:medical|professional|financial|legal) (?:advice|guidance|consultation|supervision)"
         r"|(?:limited|little|no|weak|mixed|anecdotal) (?:\w+ )?evidence|more research|debate[ds]?"
+        r"|(?:few|no|insufficient) (?:\w+ )?(?:studies|trials|research|data)"
         r"|less (?:straightforward|clear|effective)|unsuitable|dangerous|harmful|hazard\w*"
         r"|lose (?:money|your|some)|capital|past performance|warning"
     ),
@@ -68,7 +72,9 @@ _OPENING = {
     language: re.compile(rf"[\W_]*(?:{openers})\b", re.IGNORECASE)
     for language, openers in _OPENERS.items()
 }
-_NEGATION = re.compile(r"(?:do|does|did|is|are|was|ca|wo|should|would|could|must)n['’]t\b", re.I)
+_NEGATION = re.compile(
+    r"(?:do|does|did|is|are|was|were|has|have|had|ca|wo|should|would|could|must)n['’]t\b", re.I
+)
 _CAUTIOUS_HEADING = re.compile(
     r"\b(?:risk|caution|consideration|side effect|avoid|warning|safety|safe|limit|drawback"
     r"|downside|precaution|consult|risik|vorsicht|nebenwirkung|gefahr|beachten|nachteil|grenzen"
