@@ -282,6 +282,7 @@ def _is_public(address: _Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         if inner is not None:
             return _is_public(inner)
-        if address.is_site_local:
+        # Reserved is ::/8 too, with older forms that carry an IPv4, such as ::127.0.0.1.
+        if address.is_site_local or address.is_reserved:
             return False
     return address.is_global and not address.is_multicast
