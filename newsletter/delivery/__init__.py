@@ -6,6 +6,7 @@ that was committed before it left. This package knows providers by their interfa
 
 from newsletter.delivery.control import cancel, pause, resolve, resume
 from newsletter.delivery.engine import RunReport, run_due
+from newsletter.delivery.leases import worked_on
 from newsletter.delivery.naming import find_send
 from newsletter.delivery.proof import Matched, apply_event
 from newsletter.delivery.runtime import DeliveryRuntime, Policy, open_runtime
@@ -37,4 +38,5 @@ __all__ = [
     "run_due",
     "status",
     "verify",
+    "worked_on",
 ]

@@ -39,7 +39,10 @@ def resume(connection: Connection, name: str, now: datetime) -> Row[Any]:
 
 
 def cancel(connection: Connection, name: str, now: datetime) -> Row[Any]:
-    """End a send: whoever has not got it will not. The reason says how many had left."""
+    """End a send: whoever has not got it will not. The reason says how many had left.
+
+    What is in doubt is still looked up where the provider can be asked, and never repeated.
+    """
     send = _not_over(connection, name)
     total, left, flying = connection.execute(
         select(
@@ -60,9 +63,18 @@ def cancel(connection: Connection, name: str, now: datetime) -> Row[Any]:
         .values(reason="the send was cancelled", updated_at=now)
     )
     scrub(connection, send.id, 1, total)
+    being_settled = select(attempts.c.batch).where(
+        attempts.c.send_id == send.id,
+        attempts.c.state == "in_doubt",
+        attempts.c.settle_at.is_not(None),
+    )
     connection.execute(
         update(batches)
-        .where(batches.c.send_id == send.id, batches.c.state == "open")
+        .where(
+            batches.c.send_id == send.id,
+            batches.c.state == "open",
+            batches.c.number.not_in(being_settled),
+        )
         .values(state="done", not_before=None)
     )
     return find_send(connection, send.send)

@@ -89,7 +89,7 @@ def next_wake(connection: Connection, now: datetime, *, of_others: bool = True) 
             func.min(batches.c.lease_until),
         )
         .join(sends, sends.c.id == batches.c.send_id)
-        .where(sends.c.state == "sending", batches.c.state.in_(["open", "leased"]))
+        .where(sends.c.state.in_(["sending", "cancelled"]), batches.c.state.in_(["open", "leased"]))
         .group_by(batches.c.send_id, batches.c.state)
     )
     times: list[datetime] = []

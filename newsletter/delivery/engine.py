@@ -124,7 +124,7 @@ class _Engine:
             start_send(runtime, send_id, lambda name: self.open_lane(name).provider)
         finish_sends(runtime)
         with runtime.store.read() as connection:
-            query = select(sends.c.id, sends.c.provider).where(sends.c.state == "sending")
+            query = select(sends.c.id, sends.c.provider).where(leases.worked_on())
             self.live = [tuple(row) for row in connection.execute(query.order_by(sends.c.id))]
         self.seen.update(due, [send_id for send_id, _ in self.live])
 
@@ -233,6 +233,7 @@ class _Engine:
                 if provider == name:
                     with self.runtime.store.begin() as connection:
                         hold(connection, self.runtime, send_id, str(error), cause="provider")
+                        leases.give_up_cancelled(connection, send_id)
             self.keep_at = None
             return None
 

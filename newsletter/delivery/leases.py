@@ -47,7 +47,10 @@ class Lease:
 def take(
     connection: Connection, send_id: int, holder: str, now: datetime, duration: timedelta
 ) -> Lease | None:
-    """Lease the next batch of a send that is `sending`, or None where none is ready."""
+    """Lease the next batch of a send that is `sending`, or None where none is ready.
+
+    A cancelled send's open batches have only doubts to settle.
+    """
     row = connection.execute(_next_open(send_id, now)).one_or_none()
     if row is None:
         return None
@@ -97,7 +100,7 @@ def _next_open(send_id: int, now: datetime) -> Select[Any]:
             or_(columns.not_before.is_(None), columns.not_before <= now),
             exists().where(
                 sends.c.id == send_id,
-                sends.c.state == "sending",
+                sends.c.state.in_(["sending", "cancelled"]),
                 or_(sends.c.not_before.is_(None), sends.c.not_before <= now),
             ),
         )
@@ -151,10 +154,14 @@ def give_back(
     return connection.execute(statement).rowcount == 1
 
 
+def is_cancelled(connection: Connection, lease: Lease) -> bool:
+    state = select(sends.c.state).where(sends.c.id == lease.send_id)
+    return bool(connection.execute(state).scalar_one() == "cancelled")
+
+
 def cancel_rest(connection: Connection, lease: Lease, now: datetime) -> None:
     """Rows that came back from a request after the send was cancelled are not sent any more."""
-    state = select(sends.c.state).where(sends.c.id == lease.send_id)
-    if connection.execute(state).scalar_one() != "cancelled":
+    if not is_cancelled(connection, lease):
         return
     connection.execute(
         delivery_move("cancel")
@@ -163,6 +170,27 @@ def cancel_rest(connection: Connection, lease: Lease, now: datetime) -> None:
             deliveries.c.position.between(lease.lo, lease.hi),
         )
         .values(reason="the send was cancelled", updated_at=now)
+    )
+
+
+def worked_on() -> ColumnElement[bool]:
+    """Of a row of `sends`: it goes on, or it was cancelled with doubts that are being settled."""
+    unfinished = exists().where(batches.c.send_id == sends.c.id, batches.c.state != "done")
+    return or_(sends.c.state == "sending", and_(sends.c.state == "cancelled", unfinished))
+
+
+def give_up_cancelled(connection: Connection, send_id: int) -> None:
+    """Leave the doubts of a cancelled send to a person; another send is left as it is."""
+    cancelled = exists().where(sends.c.id == send_id, sends.c.state == "cancelled")
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.send_id == send_id, attempts.c.state == "in_doubt", cancelled)
+        .values(settle_at=None)
+    )
+    connection.execute(
+        update(batches)
+        .where(batches.c.send_id == send_id, batches.c.state == "open", cancelled)
+        .values(state="done", not_before=None)
     )
 
 

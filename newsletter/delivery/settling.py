@@ -66,6 +66,10 @@ async def settle(job: Job, attempt: Attempt) -> None:
 
 def _repeatable(job: Job, attempt: Attempt) -> Prepared | None:
     """The identical request, if the provider would answer it as it answered the first."""
+    with job.runtime.store.read() as connection:
+        cancelled = leases.is_cancelled(connection, job.lease)
+    if cancelled:
+        return None  # the repeat might be the first to arrive
     life = job.provider.capabilities.idempotency
     now = job.runtime.clock.now()
     if life is None or now + job.provider.settings.timeout >= attempt.started_at + life:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, exists, func, or_, select
 
 from newsletter import outbox
+from newsletter.delivery import worked_on
 from newsletter.scheduling import next_moment
 from newsletter.service.runtime import Runtime
 from newsletter.store.schema import outbox as outbox_table
@@ -39,7 +40,7 @@ def next_send(connection: Connection, after: datetime) -> datetime | None:
 
 
 def _sends_wait(connection: Connection, soon: datetime) -> bool:
-    going = or_(sends.c.state == "sending", (sends.c.state == "scheduled") & (sends.c.at <= soon))
+    going = or_(worked_on(), (sends.c.state == "scheduled") & (sends.c.at <= soon))
     return bool(connection.execute(select(exists().where(going))).scalar_one())
 
 

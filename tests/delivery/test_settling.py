@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from sqlalchemy import select, update
 
-from newsletter.delivery import apply_event, leases, resolve, resume, run_due
+from newsletter.delivery import apply_event, cancel, leases, pause, resolve, resume, run_due
 from newsletter.delivery.attempts import load_attempt, record_answer
 from newsletter.delivery.start import start_send
 from newsletter.errors import Conflict
@@ -207,6 +207,63 @@ def test_with_neither_key_nor_look_up_it_waits_for_an_event_and_then_for_a_perso
         assert matched.changed
     assert here.counts() == {"total": 8, "accepted": 4, "delivered": 4}
     assert here.status()["state"] == "sent", "nothing is left to decide"
+    assert here.verify() == []
+
+
+@pytest.mark.parametrize("fault", [lost_before, lost_after])
+def test_the_doubts_of_a_cancelled_send_are_looked_up_and_never_repeated(world, fault):
+    here = world(people=8, settings={"in_flight": 1}, **BOTH)
+
+    def cancel_now(_prepared):
+        with here.store.begin() as connection:
+            cancel(connection, "milia.1", here.clock.now())
+
+    here.provider.during = cancel_now
+    here.provider.faults = [fault]
+    here.run()
+    assert here.status()["state"] == "cancelled"
+    assert len(here.provider.requests) == 1
+    if fault is lost_after:
+        assert here.counts() == {"total": 8, "accepted": 4, "skipped": 4}
+    else:
+        assert here.counts() == {"total": 8, "skipped": 8}
+    assert here.verify() == []
+
+
+def test_a_doubt_of_a_paused_send_is_looked_up_once_it_is_cancelled(world):
+    here = world(people=4, **LOOKUP)
+
+    def pause_now(_prepared):
+        with here.store.begin() as connection:
+            pause(connection, "milia.1", here.clock.now())
+
+    here.provider.during = pause_now
+    here.provider.faults = [lost_after]
+    here.run()
+    assert here.counts() == {"total": 4, "in_doubt": 4}
+    with here.store.begin() as connection:
+        cancel(connection, "milia.1", here.clock.now())
+    here.run()
+    assert here.counts() == {"total": 4, "accepted": 4}
+    assert here.status()["state"] == "cancelled"
+    assert here.verify() == []
+
+
+def test_the_doubts_of_a_cancelled_send_end_with_a_person_where_nobody_can_be_asked(world):
+    here = world(people=4, **KEYS)
+
+    def cancel_now(_prepared):
+        with here.store.begin() as connection:
+            cancel(connection, "milia.1", here.clock.now())
+
+    here.provider.during = cancel_now
+    here.provider.faults = [lost_before]
+    here.run()
+    assert len(here.provider.requests) == 1
+    assert here.counts() == {"total": 4, "in_doubt": 4}
+    with here.store.begin() as connection:
+        resolve(connection, "milia.1", "abandon", here.clock.now())
+    assert here.counts() == {"total": 4, "skipped": 4}
     assert here.verify() == []
 
 
