@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import io
+import re
 from calendar import timegm
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -33,8 +34,12 @@ class Page:
     topics: tuple[str, ...] = ()
 
 
+_COMMENTS = re.compile(rb"(?:\s*<!--.*?-->)+\s*", re.DOTALL)
+
+
 def looks_like_html(content: bytes) -> bool:
-    head = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    head = content[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    head = _COMMENTS.sub(b"", head, count=1) if head.startswith(b"<!--") else head
     return head.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<article")) or (
         head.startswith(b"<?xml") and b"<html" in head
     )
@@ -136,7 +141,7 @@ def _entry(entry: Any, url: str) -> Page | None:
 def _fragment(markup: str) -> str:
     """An entry's HTML as Markdown: a page's extraction would drop texts that are short."""
     reader = _Markdown()
-    reader.feed(nh3.clean(markup, tags=_BLOCKS | {"br"}, attributes={}))
+    reader.feed(nh3.clean(markup, tags=_BLOCKS | _SPACES, attributes={}))
     kept = [" ".join(line.split()) for line in reader.lines]
     kept = [line for line in kept if line.strip("#- ")]
     return "\n\n".join(kept).replace("\n\n- ", "\n- ")
@@ -163,6 +168,7 @@ class _Markdown(HTMLParser):
         self.lines[-1] += data.replace("\n", " ")
 
 
+_SPACES = {"br", "td", "th"}
 _MARKS = {
     "h1": "## ",
     "h2": "## ",
@@ -172,4 +178,10 @@ _MARKS = {
     "h6": "#### ",
     "li": "- ",
 }
-_BLOCKS = {"p", "div", "ul", "ol", "blockquote", "section", "article", "table", "tr", *_MARKS}
+# What no browser would show on the line of its neighbours: without these, words would be joined.
+_BLOCKS = {
+    *("p", "div", "ul", "ol", "dl", "dt", "dd", "blockquote", "pre", "hr", "address"),
+    *("section", "article", "main", "header", "footer", "aside", "nav", "figure", "figcaption"),
+    *("details", "summary", "table", "caption", "tr"),
+    *_MARKS,
+}

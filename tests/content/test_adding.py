@@ -196,6 +196,18 @@ def test_a_page_gives_its_article_only(add: Add, file: Callable[..., Path]) -> N
     assert item.source == "page.html"
 
 
+@pytest.mark.parametrize(
+    "page", ["{}", "<!-- saved from a page -->\n<!doctype html><html><body>{}</body></html>"]
+)
+def test_a_part_of_a_page_and_one_under_a_comment_are_pages(
+    add: Add, file: Callable[..., Path], page: str
+) -> None:
+    body = "<h1>Sun care</h1>\n<p>Wear a hat. It helps.</p>\n<p>Drink water at noon.</p>"
+    (item,) = add(file("saved.html", page.format(body))).added
+    assert item.title == "Sun care"
+    assert item.body == "Wear a hat. It helps.\n\nDrink water at noon."
+
+
 def test_front_matter_of_a_source_is_kept(add: Add, file: Callable[..., Path]) -> None:
     path = file(
         "a.md",

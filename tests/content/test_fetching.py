@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from newsletter.content.adding import Added, add_content
+from newsletter.content.pages import read_feed
 from newsletter.content.polling import poll_feeds
 from newsletter.errors import BadInput, NewsletterError, Unreachable
 from newsletter.fetching import Fetcher
@@ -127,6 +128,14 @@ def test_private_addresses_are_refused(server: Server, url: str) -> None:
     with pytest.raises(NewsletterError):
         fetcher(allow_private=False).fetch(url.format(port=server.port))
     assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    "address", ["::127.0.0.1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "fec0::1", "2002:7f00:1::"]
+)
+def test_ipv6_forms_that_carry_a_private_address_are_refused(address: str) -> None:
+    with pytest.raises(BadInput, match="not on the public network"):
+        fetcher(allow_private=False).fetch(f"http://[{address}]/")
 
 
 @pytest.mark.parametrize(
@@ -300,6 +309,20 @@ def test_feeds_are_polled_when_due(
     server.routes["/feed"] = answer(status=500)
     clock.advance(hours=1)
     assert "500" in poll_feeds(subscribed, sqlite_store, clock, fetch).added.rejected[0].reason
+
+
+def test_blocks_of_an_entry_do_not_glue_their_words() -> None:
+    entry = (
+        "<p>Sow in rows.</p><dl><dt>Dew</dt><dd>Water.</dd></dl><pre>a\nb</pre>"
+        "<figure><figcaption>A bed</figcaption></figure>"
+        "<table><tr><th>Plant</th><td>Leek</td></tr></table><main>End.</main>"
+    )
+    feed = f"<rss><channel><item><title>Rows</title><description><![CDATA[{entry}]]>"
+    (page,) = read_feed(
+        f"{feed}</description></item></channel></rss>".encode(), "https://g.example"
+    )
+    wanted = ["Sow in rows.", "Dew", "Water.", "a b", "A bed", "Plant Leek", "End."]
+    assert page.text.split("\n\n")[1:] == [*wanted[:-1], wanted[-1] + "\n"]
 
 
 def test_a_page_and_a_dangerous_feed(server: Server, subscribed: Any, cli: Any) -> None:
