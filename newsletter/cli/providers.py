@@ -13,7 +13,7 @@ import typer
 
 from newsletter.cli.base import JsonOption, emit
 from newsletter.clock import clock_from_environment, isoformat
-from newsletter.errors import BadInput
+from newsletter.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from newsletter.providers.base import Event, WebhookRequest
@@ -41,10 +41,13 @@ def events(
 
     The request is JSON: method, query, headers, body or body_base64.
     """
-    from newsletter.providers import provider_class
+    from newsletter.providers import known_kinds, provider_class
     from newsletter.providers.transport import HttpxTransport
     from newsletter.settings import ProviderSettings
 
+    if kind not in known_kinds():
+        kinds = ", ".join(known_kinds())
+        raise NotFound(f"there is no provider of the kind {kind!r}", hint=f"Kinds: {kinds}.")
     clock = clock_from_environment()
     now = _time(at) if at else clock.now()
     provider = provider_class(kind)(

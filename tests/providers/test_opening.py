@@ -209,7 +209,7 @@ def test_the_command_prints_events_without_a_workspace(
     [
         (("postmark", "--secret", "u:wrong"), json.dumps(REQUEST), 1),
         (("postmark",), json.dumps(REQUEST), 1),
-        (("pigeon", "--secret", "u:p"), json.dumps(REQUEST), 2),
+        (("pigeon", "--secret", "u:p"), json.dumps(REQUEST), 3),
         (("postmark", "--secret", "u:p"), "nonsense", 2),
         (("postmark", "--secret", "u:p", "--at", "soon"), json.dumps(REQUEST), 2),
         (("postmark", "--secret", "u:p"), json.dumps({**REQUEST, "body_base64": "%"}), 2),
