@@ -27,9 +27,11 @@ def init(
 
     def show() -> None:
         typer.echo(f"A workspace is in {folder}. Next:")
-        typer.echo("  1. fill in newsletter.toml: the site, the sender, a provider")
-        typer.echo("  2. newsletter content add SOURCE, then newsletter draft SLUG --auto")
-        typer.echo("  3. newsletter check SLUG, newsletter preview SLUG, newsletter schedule SLUG")
+        typer.echo("  1. fill in newsletter.toml: the postal address, the sender, a provider")
+        typer.echo("  2. newsletter content add FILE, then newsletter draft SLUG --auto")
+        typer.echo("  3. newsletter preview SLUG, newsletter check SLUG")
+        typer.echo("  4. newsletter audience import FILE --consent TEXT")
+        typer.echo("  5. newsletter schedule SLUG --at TIME, with `newsletter run` running")
 
     emit({"workspace": str(made)}, as_json, show)
 
