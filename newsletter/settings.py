@@ -145,7 +145,7 @@ class Secret(Section):
         if self.literal is not None:
             return self.literal
         if self.env is not None:
-            value = os.environ.get(self.env)
+            value = os.environ.get(self.env, "").strip()
             if not value:
                 raise BadInput(
                     f"the environment variable {self.env} is not set",

@@ -25,6 +25,7 @@ _MAX_CONNECTIONS = 128  # twice what `in_flight` may be: nobody waits for a plac
 _KEEPALIVE_SECONDS = 5.0
 _PIECE = 256 * 1024  # bytes of a body that are written at once
 _REPLACE_AFTER = 3  # failures in a row
+_UNMAKEABLE = "the request cannot be made: its address or a header (the key?) is not valid"
 
 # The loop's time at which the current request must be over, whatever trickles in.
 _deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
@@ -123,17 +124,20 @@ class HttpxTransport:
         seconds: float,
     ) -> Result:
         content = _Body(body)
-        request = client.build_request(
-            method,
-            url,
-            headers={
-                **headers,
-                "Accept-Encoding": "identity",
-                "Content-Length": str(len(body)),  # else httpx would send it in chunks
-            },
-            content=content,
-            timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
-        )
+        try:
+            request = client.build_request(
+                method,
+                url,
+                headers={
+                    **headers,
+                    "Accept-Encoding": "identity",
+                    "Content-Length": str(len(body)),  # else httpx would send it in chunks
+                },
+                content=content,
+                timeout=httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS)),
+            )
+        except (httpx.InvalidURL, ValueError):  # an address, or a header that is not ASCII
+            return NeverLeft(_UNMAKEABLE)
         try:
             response = await client.send(request, stream=True)
             try:
@@ -146,12 +150,9 @@ class HttpxTransport:
         except httpx.PoolTimeout:
             self._retire(client)
             return NeverLeft("no free connection")
-        except httpx.UnsupportedProtocol as error:
-            return NeverLeft(f"the request cannot be made: {_describe(error)}")
-        except httpx.LocalProtocolError as error:
-            if content.begun:
-                return InDoubt(_describe(error))
-            return NeverLeft(f"the request cannot be made: {_describe(error)}")
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            # Its text holds the header that is wrong, and that may be the one with the secret.
+            return InDoubt(type(error).__name__) if content.begun else NeverLeft(_UNMAKEABLE)
         except (httpx.HTTPError, httpx.StreamError) as error:
             self._failed(client)
             return InDoubt(_describe(error))

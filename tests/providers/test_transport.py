@@ -64,6 +64,36 @@ def test_nobody_listening_means_that_nothing_left() -> None:
     assert isinstance(asyncio.run(run()), NeverLeft)
 
 
+@pytest.mark.parametrize("key", ["s3cr3t\n", "s3cr3t\x00", "s3cr3t-schlüssel"])
+def test_a_key_that_no_header_takes_never_leaves_and_is_not_shown(key: str) -> None:
+    """Its message ends in the ledger, in `status` and in mail to the editors."""
+
+    async def run() -> Result:
+        transport = HttpxTransport()
+        async with raw_server(_never_reads) as url:
+            try:
+                return await transport.request(
+                    "POST",
+                    url,
+                    headers={"Authorization": f"Bearer {key}"},
+                    body=b"x",
+                    timeout=timedelta(seconds=1),
+                )
+            finally:
+                await transport.close()
+
+    result = asyncio.run(run())
+    assert isinstance(result, NeverLeft)
+    assert "s3cr3t" not in repr(result)
+
+
+def test_an_address_that_is_none_never_leaves() -> None:
+    async def run() -> Result:
+        return await post("http://[::1", HttpxTransport())
+
+    assert isinstance(asyncio.run(run()), NeverLeft)
+
+
 async def _never_reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(2)
 
