@@ -135,10 +135,13 @@ def _open(content: bytes, source: str, where: Where) -> _Source:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            image: Image.Image = Image.open(io.BytesIO(content), formats=_FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
+            kind = str(image.format)
+            if not getattr(image, "is_animated", False):  # upright first: its size is taken then
+                image = ImageOps.exif_transpose(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(
             f"the image {source!r} has more than {MAX_PIXELS // 10**6} million pixels",
@@ -150,14 +153,14 @@ def _open(content: bytes, source: str, where: Where) -> _Source:
             f"{source!r} is no image that can be read", where=where,
             hint="Save it as PNG, JPEG, GIF or WebP.",
         ) from error  # fmt: skip
-    return _Source(image, str(image.format), content)
+    return _Source(image, kind, content)
 
 
 def _encode(source: _Source, width: int) -> tuple[bytes, str]:
     """The image at `width` pixels: PNG where it has transparency or few colours, else JPEG."""
     if source.animated and source.format == "GIF":
         return source.original, "gif"
-    image = ImageOps.exif_transpose(source.image) or source.image
+    image = source.image
     # A profile of another colour model (print, grey) would be wrong for what is written here.
     icc = source.image.info.get("icc_profile") if image.mode in ("RGB", "RGBA") else None
     alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info

@@ -58,9 +58,11 @@ def test_exif_is_gone_and_the_orientation_applied(
     exif[0x0112] = 6  # turned by 90 degrees
     exif[0x010F] = "Secret camera"
     make_image("a.jpg", (400, 200), exif=exif)
-    (file,) = render(IMAGE).media
+    rendered = render(IMAGE)
+    (file,) = rendered.media
     stored = Image.open(io.BytesIO(file.content))
     assert stored.size == (200, 400)
+    assert 'width="200"' in page(rendered), "its width is that of the upright image"
     assert not dict(stored.getexif())
     assert b"Secret" not in file.content
 
