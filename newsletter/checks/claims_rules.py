@@ -84,9 +84,10 @@ CLAIMS: tuple[_Claim, ...] = (
 _SENTENCE = re.compile(r"[^.!?…]*(?:\.(?=\w)[^.!?…]*)*(?:[.!?…]+|$)")
 _NEGATION_BEFORE = re.compile(
     r"(?<!\w)(?:not(?!\sonly)|no|never|cannot|\w+n['’]t|without|neither|nor|nobody|nothing|none|hardly"
-    r"|rarely|isnt|doesnt|than|if|whether"
-    r"|nicht(?!\snur)|kein\w*|nie|niemals|ohne|weder|kaum|ob"
-    r"|ne|n['’]\w+|pas|aucune?|jamais|sans|ni|rien|personne|si)(?!\w)",
+    r"|rarely|isnt|doesnt|than"
+    r"|nicht(?!\snur)|kein\w*|nie|niemals|ohne|weder|kaum"
+    r"|ne|n['’]\w+|pas|aucune?|jamais|sans|ni|rien|personne"
+    r"|(?:if|whether|ob|si)(?!\w)(?!.*,))(?!\w)",  # "if it itches, this cures it" claims it
     re.IGNORECASE,
 )
 _NEGATION_AFTER = re.compile(
