@@ -6,6 +6,7 @@ what was sent; leaving changes nothing for who is no subscriber.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -125,15 +126,17 @@ def _variant(connection: Connection, compiled: CompiledIssue, person: Recipient)
     return ",".join(name for name in compiled.segments if name in mine)
 
 
-def _links(workspace: Workspace, frozen: Frozen, clock: Clock) -> tuple[str, str]:
+def _links(workspace: Workspace, frozen: Frozen, clock: Clock) -> tuple[re.Pattern[str], str]:
     """The web version's address in the issue, and the one that opens before it was sent."""
     public = f"{workspace.settings.site.base_url}/archive/{frozen.issue}"
     token = timed_token(workspace.key, DRAFT, frozen.sha256, clock.now())
-    return public, f"{public}?draft={token}"
+    whole = re.compile(re.escape(public) + r"(?![\w-])")  # not that of an issue named alike
+    return whole, f"{public}?draft={token}"
 
 
-def _marked(message: Message, message_id: str, links: tuple[str, str]) -> Message:
+def _marked(message: Message, message_id: str, links: tuple[re.Pattern[str], str]) -> Message:
     """A test says so; with a Message-ID of its own, as else the real issue would seem a repeat."""
+    web_version, draft = links
     headers = tuple(
         (name, message_id if name.lower() == "message-id" else value)
         for name, value in message.headers
@@ -141,8 +144,8 @@ def _marked(message: Message, message_id: str, links: tuple[str, str]) -> Messag
     return replace(
         message,
         subject=f"[Test] {message.subject}",
-        html=message.html.replace(*links),
-        text=message.text.replace(*links),
+        html=web_version.sub(draft, message.html),
+        text=web_version.sub(draft, message.text),
         headers=(*headers, ("X-Newsletter-Test", "1")),
     )
 

@@ -138,7 +138,9 @@ def test_a_test_message_is_marked_and_its_links_work(
     inbox: tuple[Workspace, httpx.Client], cli: Callable[..., Any]
 ) -> None:
     workspace, mailbox = inbox
-    write(workspace)
+    base = workspace.settings.site.base_url
+    other = f"{base}/archive/one-two"
+    write(workspace, f"{ISSUE}\n[An earlier one]({other})\n")
     emails = ("editor@glow.example", "second@glow.example")
     done = cli("test", "one", "--to", *emails, "--json", cwd=workspace)
     assert done.code == 0, done.err
@@ -148,10 +150,11 @@ def test_a_test_message_is_marked_and_its_links_work(
     assert message["subject"] == "[Test] Hello you"
     assert message["headers"]["X-Newsletter-Test"] == "1"
     assert "https://example.com/" in message["html"], "a test is not tracked"
-    base = workspace.settings.site.base_url
+    assert f'"{other}"' in message["html"], "another issue's address stays as it is"
     links = set(
         re.findall(rf"{re.escape(base)}(/(?:unsubscribe|archive)/[^\s\"&<>]+)", message["html"])
     )
+    links.remove("/archive/one-two")
     assert len(links) == 2
     with running(workspace, "web", "--port", "0") as (_, site):
         for link in links:
