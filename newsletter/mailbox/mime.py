@@ -38,7 +38,12 @@ def as_eml(message: dict[str, Any]) -> bytes:
         for cid, kind, name, content in attachments(message):
             main, _, sub = kind.partition("/")
             related.add_related(
-                content, maintype=main, subtype=sub or "octet-stream", cid=f"<{cid}>", filename=name
+                content,
+                maintype=main,
+                subtype=sub or "octet-stream",
+                disposition="inline",
+                cid=f"<{cid}>",
+                filename=name,
             )
     return mail.as_bytes()
 
