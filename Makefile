@@ -20,7 +20,7 @@ export PIP_CACHE_DIR := $(CURDIR)/var/cache/pip
 
 # The main job on the sample content; `make demo ONCE=1` ends when it is done instead of serving.
 demo: .venv/installed
-	@$(BIN)/newsletter demo $(if $(ONCE),--once)
+	@trap : INT; $(BIN)/newsletter demo $(if $(ONCE),--once) || test $$? -eq 130  # Ctrl-C is no error
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal --basetemp=var/pytest $(TESTS)

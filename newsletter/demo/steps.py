@@ -200,8 +200,12 @@ class _Demo:
             f"[dim]to try commands on it: cd {escape(shown(self.stage.folder))}, then"
             f" {escape(str(Path(sys.executable).with_name('newsletter')))} status[/dim]"
         )
-        while all(process.poll() is None for _, process in self.stage.processes):
-            time.sleep(0.5)
+        try:
+            while all(process.poll() is None for _, process in self.stage.processes):
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            self.stage.say("ending …")
+            raise
         raise DoesNotHold("a part of the demo ended by itself", hint=self.stage.logs_hint())
 
     def drafted_edition(self) -> dict[str, Any] | None:
