@@ -39,7 +39,10 @@ SUFFIX = ".mjml.j2"
 MAX_SOURCE = 500_000
 MAX_OUTPUT = 2_000_000
 
-_TAG = re.compile(r"(</?[a-zA-Z][a-zA-Z0-9-]*)(?=[\s/>])")
+# A tag's beginning; what Jinja reads itself is passed over, as a text in it may hold tags too.
+_TAG = re.compile(
+    r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}|(?P<tag></?[a-zA-Z][a-zA-Z0-9-]*)(?=[\s/>])", re.DOTALL
+)
 _NAME = re.compile(r"[\w][\w./-]*")
 _FILTERS = frozenset(
     {"capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "int", "items"}
@@ -90,10 +93,14 @@ class _Loader(BaseLoader):
 
 def _mark(source: str, name: str) -> str:
     """`source` with its place written into every tag; no line is added or taken away."""
-    return "\n".join(
-        _TAG.sub(rf'\1 {AT}="{name}:{number}"', line)
-        for number, line in enumerate(source.split("\n"), start=1)
-    )
+    line, end = 1, 0
+
+    def marked(match: re.Match[str]) -> str:
+        nonlocal line, end
+        line, end = line + source.count("\n", end, match.start()), match.start()
+        return f'{match[0]} {AT}="{name}:{line}"' if match["tag"] else match[0]
+
+    return _TAG.sub(marked, source)
 
 
 class _Generator(CodeGenerator):

@@ -118,6 +118,15 @@ def test_a_macro_that_calls_itself_ends_with_a_message(compile_with: Callable[..
     assert "without end" in told
 
 
+def test_a_tag_within_a_text_of_jinja_is_a_text(compile_with: Callable[..., str]) -> None:
+    inside = (
+        '{# a <b> in a\nremark #}{% set sep = "<br>" %}\n<mj-text>{{ "x <hr> " ~ sep }}</mj-text>'
+    )
+    assert "x &lt;hr&gt; &lt;br&gt;" in compile_with(f"{START}{inside}{END}")
+    faulty = f"{START}{inside}\n<mj-txt>a</mj-txt>{END}"
+    assert "own.mjml.j2:8: unknown component <mj-txt>" in fault(compile_with, faulty)
+
+
 def test_output_and_values_are_limited(compile_with: Callable[..., str]) -> None:
     doubled = "{% set x = 'aaaaaaaaaa' %}" + "{% set x = x ~ x %}" * 40
     assert "too long" in fault(compile_with, START + doubled + END)
