@@ -12,11 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from newsletter.cli.base import JsonOption, WorkspaceOption, emit, open_context
+from newsletter.errors import BadInput
+from newsletter.suggest import shorten
 
 if TYPE_CHECKING:
     from newsletter.audience.importing import Progress
 
-EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="An email address.")]
+
+def _address(text: str) -> str:
+    """The argument itself, if it is an address; else the error quotes it."""
+    from newsletter.audience.addresses import BadAddress, normalise_address
+
+    try:
+        normalise_address(text)
+    except BadAddress as error:
+        raise BadInput(
+            f"EMAIL: {shorten(text)!r}: {error.message}", hint="Write it as name@example.com."
+        ) from error
+    return text
+
+
+EmailArgument = Annotated[
+    str, typer.Argument(metavar="EMAIL", help="An email address.", callback=_address)
+]
 ConsentOption = Annotated[
     str,
     typer.Option("--consent", help="The source of their consent, recorded; makes them active."),
@@ -174,6 +192,8 @@ def suppress(
     """Keep an address, known or not, out of every later send."""
     from newsletter import audience
 
+    if not reason.strip():
+        raise BadInput("--reason: say why; it is kept for the record")
     context = open_context(workspace)
     with context.store.begin() as connection:
         audience.suppress(

@@ -85,6 +85,19 @@ def test_what_is_no_file_is_not_read_as_a_list(cli: Cli, workspace: Workspace, f
     assert f"{file}: cannot be read" in ran.err
 
 
+@pytest.mark.parametrize("command", ["add", "show", "forget", "suppress"])
+def test_an_argument_that_is_no_address_is_quoted(
+    cli: Cli, workspace: Workspace, command: str
+) -> None:
+    reason = ["--reason", "x"] if command == "suppress" else []
+    for text in ("", "ann", "a" * 5_000 + "@b.example"):
+        ran = cli("audience", command, text, *reason, "--json", cwd=workspace)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"EMAIL: '{text[:20]}" in ran.err
+        assert len(ran.err) < 400
+    assert not (workspace.var / "newsletter.db").exists()
+
+
 def test_lists_of_other_makes_are_read(cli: Cli, workspace: Workspace) -> None:
     wide = ",".join(["email", *(f"c{number}" for number in range(199))])
     for content in (
