@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -35,17 +35,6 @@ from newsletter.web.topics import Topics
 from newsletter.workspace import Workspace
 
 _log = logging.getLogger(__name__)
-
-_WORDS = {
-    400: ("That did not arrive whole", "The form could not be read. Go back and try once more."),
-    403: ("That came from elsewhere", "Please use the form on our own page."),
-    404: ("Nothing here", "The address is not complete, or what was here has gone."),
-    405: ("Not this way", "This page cannot be asked in that way."),
-    410: ("This link has expired", "Use the link in a newer email, or start anew."),
-    413: ("Too much at once", "What you sent is larger than we take."),
-    500: ("Something went wrong", "The fault is ours and was noted. Please try again later."),
-    503: ("Back in a moment", "We cannot reach our records just now. Please try again shortly."),
-}
 
 
 def create_app(
@@ -155,13 +144,14 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 def error_page(request: Request, status: int, headers: dict[str, str] | None = None) -> Response:
     """A page for a status that is no success, in the words of the site."""
-    title, text = _WORDS.get(status, (HTTPStatus(status).phrase, "Please go back and try again."))
-    return site(request).pages.page(
-        "notice.html.j2",
+    pages = site(request).pages
+    frame = pages.words.frame
+    said = pages.words.errors.get(status, pages.words.other_error)
+    return pages.notice(
+        replace(said, links=(frame.home, frame.past_issues)),
+        "/",
+        "/archive",
         status=status,
-        headers=headers,
         code=str(status),
-        title=title,
-        paragraphs=(text,),
-        links=(("/", "To the first page"), ("/archive", "Past issues")),
+        headers=headers,
     )

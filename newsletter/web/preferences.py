@@ -30,10 +30,6 @@ from newsletter.web.security import refuse_other_sites
 from newsletter.web.signup import PREFERENCES_AGE
 
 MAIL_AGE = timedelta(days=365)
-_FREQUENCY_WORDS = {
-    "every": "Every issue",
-    "monthly": "At most one issue a month",
-}
 
 
 async def preferences(request: Request) -> Response:
@@ -90,7 +86,7 @@ def _page(here: Site, person: Row[Any], saved: bool) -> Response:
         topics=tuple(dict.fromkeys((*topics, *person.topics))),
         chosen=person.topics,
         frequency=person.frequency,
-        frequencies=[(name, _FREQUENCY_WORDS[name]) for name in audience.FREQUENCIES],
+        frequencies=audience.FREQUENCIES,
         unsubscribe=f"/unsubscribe/{recipient_token(here.key, 0, person.id)}",
     )
 
@@ -127,8 +123,4 @@ def _export(here: Site, person: Row[Any]) -> Response:
 def _erase(here: Site, person: Row[Any]) -> Response:
     with here.store.begin() as connection:
         audience.erase(connection, here.key, person.id, here.now())
-    return here.pages.notice(
-        "Your data is erased",
-        "Your address, name and choices are deleted, and no more issues will come.",
-        links=(("/", f"To {here.settings.site.name or 'the first page'}"),),
-    )
+    return here.pages.notice(here.pages.words.erase.done, "/")

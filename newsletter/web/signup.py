@@ -24,6 +24,7 @@ from newsletter.web.forms import Form, read_form
 from newsletter.web.limits import visitor
 from newsletter.web.security import refuse_other_sites
 from newsletter.web.wording import confirmation
+from newsletter.web.words import SignUp
 
 CONFIRM_AGE = timedelta(days=7)
 PREFERENCES_AGE = timedelta(days=1)
@@ -31,12 +32,9 @@ _ANSWER_SECONDS = 0.2  # longer than noting a sign-up takes, so that its length 
 _LATEST = 3
 
 
-def consent_wording(name: str) -> str:
+def consent_wording(here: Site) -> str:
     """What a visitor agrees to; the consent record keeps these words."""
-    return (
-        f"Yes, please send me {name or 'this newsletter'} by email."
-        " I can unsubscribe at any time with one click."
-    )
+    return here.pages.named(here.pages.words.signup.consent)
 
 
 async def show(request: Request) -> Response:
@@ -55,25 +53,19 @@ async def subscribe(request: Request) -> Response:
     address = visitor(request.client.host if request.client else "")
     if not here.signups.allow(address, here.now()):
         return here.pages.notice(
-            "Please wait a little",
-            "There were many sign-ups from your network just now. Try again in ten minutes.",
+            here.pages.words.signup.wait,
             status=429,
             headers={"Retry-After": str(int(here.signups.span.total_seconds()))},
         )
     values = _values(form)
-    errors = _errors(values)
+    errors = _errors(values, here.pages.words.signup)
     if not errors and not form.text("website"):
         errors = await run_in_threadpool(_note, here, values)
     await asyncio.sleep(answer_at - loop.time())
     if errors:
         return await run_in_threadpool(_form_page, here, values, errors, 400)
     return here.pages.notice(
-        "Please check your inbox",
-        "If that address can be subscribed, an email from us is on its way. Follow its link and"
-        " confirm, and you are on the list.",
-        "Nothing there after a few minutes? Look among the spam, or try again later.",
-        links=(("/archive", "Read past issues meanwhile"),),
-        background=BackgroundTask(here.flush),
+        here.pages.words.signup.check_inbox, "/archive", background=BackgroundTask(here.flush)
     )
 
 
@@ -94,18 +86,9 @@ def _confirm(here: Site, subscriber: int) -> Response:
     with here.store.begin() as connection:
         subscribed = audience.confirm(connection, subscriber, now)
     if not subscribed:
-        return here.pages.notice(
-            "This link was used before",
-            "It belongs to a subscription that has ended since. To come back, subscribe anew.",
-            status=410,
-            links=(("/", "Subscribe"),),
-        )
+        return here.pages.notice(here.pages.words.confirm.used, "/", status=410)
     token = timed_token(here.key, "preferences", subscriber, now)
-    return here.pages.notice(
-        "Welcome, you are in",
-        f"Your subscription to {here.settings.site.name} is confirmed. The next issue is yours.",
-        links=(("/archive", "Read past issues"), (f"/preferences/{token}", "Your preferences")),
-    )
+    return here.pages.notice(here.pages.words.confirm.welcome, "/archive", f"/preferences/{token}")
 
 
 def _values(form: Form) -> dict[str, Any]:
@@ -117,21 +100,20 @@ def _values(form: Form) -> dict[str, Any]:
     }
 
 
-def _errors(values: dict[str, Any]) -> dict[str, str]:
+def _errors(values: dict[str, Any], words: SignUp) -> dict[str, str]:
     errors = {}
     try:
         audience.normalise_address(values["email"])
     except BadInput:
-        errors["email"] = "This does not look like an email address. Please check it."
+        errors["email"] = words.email_fault
     if not values["consent"]:
-        errors["consent"] = "Please tick the box: without your consent we may not write to you."
+        errors["consent"] = words.consent_fault
     return errors
 
 
 def _note(here: Site, values: dict[str, Any]) -> dict[str, str]:
     """Note the sign-up and queue its mail, in one transaction."""
     now = here.now()
-    name = here.settings.site.name
     offered = here.topics.offered()
     with here.store.begin() as connection:
         signup = audience.subscribe(
@@ -141,7 +123,7 @@ def _note(here: Site, values: dict[str, Any]) -> dict[str, str]:
             email=values["email"],
             first_name=values["first_name"],
             topics=[topic for topic in values["topics"] if topic in offered],
-            consent_text=consent_wording(name),
+            consent_text=consent_wording(here),
             details={"page": "/"},
         )
         if signup.confirm and signup.subscriber_id is not None:
@@ -178,6 +160,6 @@ def _form_page(here: Site, values: dict[str, Any], errors: dict[str, str], statu
         values=values,
         errors=errors,
         topics=here.topics.offered(),
-        consent=consent_wording(here.settings.site.name),
+        consent=consent_wording(here),
         issues=latest,
     )

@@ -48,18 +48,9 @@ def _leave(here: Site, token: RecipientToken, text: str) -> Response:
 
 
 def _left(here: Site, text: str) -> Response:
-    return here.pages.notice(
-        "You are unsubscribed",
-        "No more issues will come to your address. Thank you for having read us.",
-        "Was it a mistake? You can subscribe again at any time.",
-        links=(("/", "Subscribe again"), (f"/preferences/{text}", "Your data")),
-    )
+    return here.pages.notice(here.pages.words.unsubscribe.left, "/", f"/preferences/{text}")
 
 
 def _gone(here: Site) -> Response:
     """For an erased address, and for a test message to somebody who is no subscriber."""
-    return here.pages.notice(
-        "You are not on our list",
-        "We have no subscription behind this link, so there is nothing to end.",
-        links=(("/archive", "Read past issues"),),
-    )
+    return here.pages.notice(here.pages.words.unsubscribe.gone, "/archive")
