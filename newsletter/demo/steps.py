@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -36,8 +37,11 @@ _LAST_NAMES = ("Adeyemi", "Brontë", "Costa", "Evans", "García", "Hall", "Ito",
 def run_demo(folder: Path, *, once: bool) -> None:
     """Do the main job in `folder`, which is made anew; then serve, unless `once`, until Ctrl-C.
 
-    Raises `DoesNotHold` when a count is not what it must be.
+    Raises `DoesNotHold` when a count is not what it must be. SIGTERM, and a terminal that is
+    closed, end it in order with 0.
     """
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _end)  # the processes on the stage would outlive us
     stage = Stage(folder, Console(highlight=False))
     demo = _Demo(stage)
     try:
@@ -55,12 +59,17 @@ def run_demo(folder: Path, *, once: bool) -> None:
         stage.stop()
 
 
+def _end(*_: object) -> None:
+    raise SystemExit(0)
+
+
 class _Demo:
     """The steps, in their order; each asserts what it claims."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.send_name = ""
+        self.command_seconds = 0.0  # what one command takes on this machine
 
     def prepare(self) -> None:
         self.stage.title("A workspace of its own, a mailbox and the web app")
@@ -119,7 +128,9 @@ class _Demo:
         for finding in checked["findings"]:
             self.stage.say(f"{finding['severity']}: {escape(finding['message'])}")
         self.stage.expect(checked["ok"], "no finding blocks it")
+        started = time.monotonic()
         rendered = self.stage.run("render", ISSUE)
+        self.command_seconds = time.monotonic() - started
         self.stage.say(
             f"HTML {rendered['html']['bytes']:,} bytes: {escape(rendered['html']['path'])}"
         )
@@ -132,7 +143,9 @@ class _Demo:
             headers={"Authorization": f"Bearer {API_KEY}"},
         ).raise_for_status()
         self.stage.say("[dim]the mailbox will accept one request and drop the connection[/dim]")
-        at = (datetime.now(UTC) + timedelta(seconds=4)).isoformat(timespec="seconds")
+        # Far enough ahead for `schedule` to read it as the future on a machine that is busy, too.
+        ahead = timedelta(seconds=max(4.0, 4 * self.command_seconds))
+        at = (datetime.now(UTC) + ahead).isoformat(timespec="seconds")
         scheduled = self.stage.run("schedule", ISSUE, "--at", at, "--offline")
         self.send_name = scheduled["send"]
         self.stage.say(
