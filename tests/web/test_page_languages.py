@@ -99,6 +99,7 @@ def test_no_template_has_words_of_its_own(template: Any) -> None:
     assert [words for words in said if re.search(r"\w", words)] == []
 
 
+@pytest.mark.slow
 def test_a_german_sites_pages_speak_german_alone(german: Any) -> None:
     for name, page in pages(german):
         assert re.findall(r'<html lang="([^"]*)"', page) == ["de"], name

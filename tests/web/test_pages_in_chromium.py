@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,9 +38,12 @@ def test_a_reader_signs_up_confirms_and_leaves_without_javascript(live: Any, bro
     context.close()
 
 
+@pytest.mark.parametrize("language", ["en", "de", "fr"])
 def test_the_pages_fit_a_small_phone_and_need_nothing_from_elsewhere(
-    live: Any, browser: Any
+    make_site: Callable[..., Any], browser: Any, monkeypatch: pytest.MonkeyPatch, language: str
 ) -> None:
+    monkeypatch.setenv("NEWSLETTER_SITE__LANGUAGE", language)
+    live = make_site()
     live.issue("one", title="A title that is rather long and has averyveryveryverylongword in it")
     person = live.person("a.very.long.address.indeed@subdomain.of.a.long.example.com")
     context = browser.new_context(viewport={"width": 320, "height": 640}, base_url=live.url)
