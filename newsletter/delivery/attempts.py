@@ -193,8 +193,9 @@ def record_answer(
     """
     numbered = list(zip(attempt.positions, outcomes, strict=True))
     refused = to_ranges(place for place, outcome in numbered if not isinstance(outcome, Accepted))
+    # Locked: whoever doubts it at this moment is waited for, and the answer still counts.
     state = connection.execute(
-        select(attempts.c.state).where(attempts.c.id == attempt.id)
+        select(attempts.c.state).where(attempts.c.id == attempt.id).with_for_update()
     ).scalar_one()
     if "answer" not in ATTEMPT[state]:
         return False
@@ -238,9 +239,13 @@ def doubt(
     *,
     reason: str,
     settle_at: datetime,
+    over_at: datetime | None = None,
 ) -> bool:
-    """The outcome of a started attempt is unknown: it and its rows are `in_doubt`."""
-    values = {"reason": reason, "doubt_at": now, "settle_at": settle_at}
+    """The outcome of a started attempt is unknown: it and its rows are `in_doubt`.
+
+    `over_at` is when its request has surely ended, now unless told: a look-up's lag counts from it.
+    """
+    values = {"reason": reason, "doubt_at": over_at or now, "settle_at": settle_at}
     if not move_attempt(connection, attempt, "lose", "started", now, **values):
         return False
     loaded = load_attempt(connection, attempt)

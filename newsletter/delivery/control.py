@@ -108,6 +108,7 @@ def resolve(
         assert attempt is not None
         move_rows(connection, attempt, how, reasons[how], now)
         settle_if_clear(connection, attempt, now)
+        scrub(connection, send.id, attempt.positions[0], attempt.positions[-1])
         if how == "resend":
             _reopen(connection, send.id, batch)
     if not finish_if_done(connection, send.id, now) and send.state == "held":

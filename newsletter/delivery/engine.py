@@ -133,15 +133,19 @@ class _Engine:
         runtime = self.runtime
         with runtime.store.read() as connection:
             held = leases.all_leases(connection)
+        timeouts = [entry.timeout for entry in runtime.workspace.settings.providers]
+        longest = max(timeouts, default=timedelta(0))
         for send_id, number, token, holder, until in held:
             if (send_id, number, token) in self.held_leases:
                 continue
             # A lease of ours that we do not hold is of an earlier run that failed.
-            ours = holder == runtime.holder
-            if until > now and not ours and not runtime.gone(holder):
+            ended = holder == runtime.holder or runtime.gone(holder)
+            if until > now and not ended:
                 continue
+            # Who only lost touch with the database may have a request under way for a time-out.
+            over_at = now if ended else now + longest
             with runtime.store.begin() as connection:
-                leases.break_lease(connection, send_id, number, token, now)
+                leases.break_lease(connection, send_id, number, token, now, over_at=over_at)
             _log.warning("took over batch %d of send %d from %s", number, send_id, holder)
 
     # --- work -----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from newsletter.delivery.attempts import doubt
+from newsletter.delivery.attempts import doubt, scrub
 from newsletter.delivery.transitions import delivery_move
 from newsletter.store.schema import attempts, batches, deliveries, sends
 from newsletter.store.types import Instant
@@ -161,7 +161,11 @@ def is_cancelled(connection: Connection, lease: Lease) -> bool:
 
 def cancel_rest(connection: Connection, lease: Lease, now: datetime) -> None:
     """Rows that came back from a request after the send was cancelled are not sent any more."""
-    if not is_cancelled(connection, lease):
+    if not _has_pending(connection, lease):
+        return
+    # Waits for a cancel under way in another process, which does not see these rows yet.
+    state = select(sends.c.state).where(sends.c.id == lease.send_id)
+    if connection.execute(state.with_for_update(key_share=True)).scalar_one() != "cancelled":
         return
     connection.execute(
         delivery_move("cancel")
@@ -171,6 +175,7 @@ def cancel_rest(connection: Connection, lease: Lease, now: datetime) -> None:
         )
         .values(reason="the send was cancelled", updated_at=now)
     )
+    scrub(connection, lease.send_id, lease.lo, lease.hi)
 
 
 def worked_on() -> ColumnElement[bool]:
@@ -196,13 +201,6 @@ def give_up_cancelled(connection: Connection, send_id: int) -> None:
 
 def has_work(connection: Connection, lease: Lease) -> bool:
     """Whether rows wait to be sent in the batch, or an attempt of it waits to be settled."""
-    pending = select(
-        exists().where(
-            deliveries.c.send_id == lease.send_id,
-            deliveries.c.position.between(lease.lo, lease.hi),
-            deliveries.c.state == "pending",
-        )
-    )
     doubtful = select(
         exists().where(
             attempts.c.send_id == lease.send_id,
@@ -213,9 +211,16 @@ def has_work(connection: Connection, lease: Lease) -> bool:
             ),
         )
     )
-    return bool(
-        connection.execute(pending).scalar_one() or connection.execute(doubtful).scalar_one()
+    return _has_pending(connection, lease) or bool(connection.execute(doubtful).scalar_one())
+
+
+def _has_pending(connection: Connection, lease: Lease) -> bool:
+    pending = exists().where(
+        deliveries.c.send_id == lease.send_id,
+        deliveries.c.position.between(lease.lo, lease.hi),
+        deliveries.c.state == "pending",
     )
+    return bool(connection.execute(select(pending)).scalar_one())
 
 
 def failing_since(connection: Connection, lease: Lease) -> datetime | None:
@@ -241,9 +246,18 @@ def all_leases(connection: Connection) -> list[tuple[int, int, int, str, datetim
 
 
 def break_lease(
-    connection: Connection, send_id: int, number: int, token: int, now: datetime
+    connection: Connection,
+    send_id: int,
+    number: int,
+    token: int,
+    now: datetime,
+    *,
+    over_at: datetime,
 ) -> bool:
-    """Open a batch whose worker vanished; a request that it had begun is in doubt from now on."""
+    """Open a batch whose worker vanished; a request that it had begun is in doubt from now on.
+
+    `over_at` is when that request has surely ended.
+    """
     statement = (
         update(batches)
         .where(
@@ -272,6 +286,7 @@ def break_lease(
             now,
             reason="the worker that made the request is gone",
             settle_at=now,
+            over_at=over_at,
         )
     return True
 

@@ -20,7 +20,7 @@ from newsletter.delivery.transitions import DELIVERY, delivery_move
 from newsletter.providers.base import Event, EventType
 from newsletter.store.schema import attempts, deliveries, sends
 
-_DELIVERY_KEY = re.compile(r"(\d{1,10})\.(\d{1,10})")
+_DELIVERY_KEY = re.compile(r"(\d{1,9})\.(\d{1,9})", re.ASCII)  # of 32 bits each
 #: Event type → event of the delivery's machine. Those not named here say nothing about delivery.
 _MEANS = {
     EventType.ACCEPTED: "accept",

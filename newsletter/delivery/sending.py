@@ -185,6 +185,7 @@ def _drop_failed(job: Job, failed: dict[int, str], *, everybody: bool) -> bool:
                 .where(deliveries.c.send_id == lease.send_id, deliveries.c.position == position)
                 .values(reason=reason, updated_at=now)
             )
+        scrub(connection, lease.send_id, lease.lo, lease.hi)
         tell_editors(
             connection,
             runtime,

@@ -31,8 +31,8 @@ from newsletter.compiled import CompiledIssue
 from newsletter.delivery.composing import messages_per_request
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
-from newsletter.delivery.transitions import move_send
-from newsletter.errors import NewsletterError
+from newsletter.delivery.transitions import send_move
+from newsletter.errors import NewsletterError, Unreachable
 from newsletter.providers.base import Capabilities, Provider
 from newsletter.store.schema import (
     batches,
@@ -66,7 +66,10 @@ def load_compiled(connection: Connection, sha256: str) -> CompiledIssue:
 def start_send(
     runtime: DeliveryRuntime, send_id: int, provider_of: Callable[[str], Provider]
 ) -> None:
-    """Start a due send, or hold it with the reason; harmless when somebody else was first."""
+    """Start a due send, or hold it with the reason.
+
+    Harmless when somebody else was first, or moved it to another time while it was being checked.
+    """
     with runtime.store.read() as connection:
         send = connection.execute(select(sends).where(sends.c.id == send_id)).one()
         compiled = load_compiled(connection, send.frozen)
@@ -76,11 +79,24 @@ def start_send(
         _check_issue(runtime, send, compiled)
         with runtime.store.begin() as connection:
             _fill(connection, runtime.clock.now(), send, compiled, limits)
-    except NewsletterError as error:
-        if error.exit_code == 5:  # the database, not the send, is what fails
-            raise
+    except Unreachable:  # the database, not the send, is what fails
+        raise
+    except Exception as error:  # whatever is wrong with one send must not keep the others waiting
+        if not isinstance(error, NewsletterError):
+            _log.exception("send %s cannot be started", send.send)
         with runtime.store.begin() as connection:
-            hold(connection, runtime, send_id, str(error), cause="start")
+            as_read = select(sends.c.id).where(*_as_read(send)).with_for_update()
+            if connection.execute(as_read).one_or_none() is not None:
+                hold(connection, runtime, send_id, str(error) or repr(error), cause="start")
+
+
+def _as_read(send: Row[Any]) -> tuple[ColumnElement[bool], ...]:
+    """The condition on `sends` that nobody has moved it to another time since it was read."""
+    return (
+        sends.c.id == send.id,
+        sends.c.at == send.at,
+        sends.c.released_at.is_not_distinct_from(send.released_at),
+    )
 
 
 def _check_time(runtime: DeliveryRuntime, send: Row[Any]) -> None:
@@ -114,8 +130,8 @@ def _fill(
     compiled: CompiledIssue,
     limits: Capabilities,
 ) -> None:
-    started = {"started_at": now, "filled_at": now, "reason": ""}
-    if not move_send(connection, send.id, "start", **started):
+    start = send_move("start").where(*_as_read(send))
+    if connection.execute(start.values(started_at=now, filled_at=now, reason="")).rowcount != 1:
         return  # another scheduler was first, or a person changed it
     columns = ["send_id", "position", "subscriber_id", "email", "first_name", "last_name"]
     columns += ["fields", "variant", "state", "updated_at"]

@@ -46,6 +46,8 @@ class Store:
         """A transaction that only reads: one consistent state, and never in a writer's way."""
         with _reachable(), self.engine.connect() as connection:
             connection = connection.execution_options(newsletter_read_only=True)
+            if not self.is_sqlite:  # where every statement would see a state of its own
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
 

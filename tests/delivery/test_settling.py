@@ -440,8 +440,8 @@ def test_who_lost_the_lease_makes_no_attempt_and_gives_nothing_back(world):
     with here.store.begin() as connection:
         first = leases.take(connection, 1, "first", now, hold_for)
         assert leases.take(connection, 1, "second", now, hold_for) is None
-        assert leases.break_lease(connection, 1, first.number, first.token, now)
-        assert not leases.break_lease(connection, 1, first.number, first.token, now)
+        assert leases.break_lease(connection, 1, first.number, first.token, now, over_at=now)
+        assert not leases.break_lease(connection, 1, first.number, first.token, now, over_at=now)
         second = leases.take(connection, 1, "second", now, hold_for)
         assert second.token > first.token
         assert leases.count_try(connection, first) is None
