@@ -51,11 +51,13 @@ def _take_in(
         return False
     match = apply_event(connection, event, provider=provider, now=now)
     person = match.subscriber_id if match else _person(connection, event.recipient)
-    connection.execute(
-        update(events)
-        .where(events.c.id == stored)
-        .values(send_id=match.send_id if match else None, subscriber_id=person)
-    )
+    values: dict[str, Any] = {
+        "send_id": match.send_id if match else None,
+        "subscriber_id": person,
+    }
+    if match and _is_forgotten(connection, match.subscriber_id):
+        values |= {"recipient": "", "event": {}, "url": ""}
+    connection.execute(update(events).where(events.c.id == stored).values(values))
     _heed(connection, workspace.key, event, person, match.send_id if match else 0, now)
     return True
 
@@ -124,6 +126,12 @@ def _person(connection: Connection, recipient: str) -> int | None:
     except BadAddress:
         return None
     return connection.scalar(select(subscribers.c.id).where(subscribers.c.email_key == key))
+
+
+def _is_forgotten(connection: Connection, person: int) -> bool:
+    """Whether the person was erased before the event came: it brings nothing back of them."""
+    state = select(subscribers.c.state).where(subscribers.c.id == person)
+    return connection.scalar(state) == "forgotten"
 
 
 def _heed(

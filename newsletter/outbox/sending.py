@@ -219,10 +219,12 @@ class _Flush:
         match outcome:
             case Answered((Accepted(),)):
                 return self._accept(row, source)
-            case Answered((Rejected(reason),)) | Denied(reason):
+            case Answered((Rejected(reason),)):
                 return self._fail(row, source, reason)
             case Answered((Deferred(reason, retry_after),)) | Deferred(reason, retry_after):
                 return self._later(row, source, "pending", reason, retry_after)
+            case Denied(reason):  # the message is not lost for credentials that are put right
+                return self._later(row, source, "pending", reason)
             case Unknown(reason):
                 return self._later(row, source, "in_doubt", reason)
         return self._later(row, source, "in_doubt", "the answer is not for one message")

@@ -215,6 +215,14 @@ def test_hostile_text_in_an_event_is_stored_without_harm(sent: Sent) -> None:
     assert sent.all(events)[0].event["reason"] == "ab"
 
 
+def test_an_event_after_the_erasure_brings_no_address_back(sent: Sent) -> None:
+    with sent.store.begin() as connection:
+        audience.erase(connection, sent.workspace.key, 1, sent.clock.now())
+    sent.take(sent.event("delivered", response="250 rosa@example.com taken"))
+    assert sent.state() == "delivered"
+    assert "rosa" not in str(sent.all(events)) + str(sent.all(deliveries))
+
+
 def test_a_stored_click_does_not_hold_the_recipients_token(sent: Sent) -> None:
     sent.take(sent.event("clicked", url="http://127.0.0.1:8000/r/AbC_1.SECRET-2?x=1"))
     assert sent.all(events)[0].url == "http://127.0.0.1:8000/r/AbC_1?x=1"

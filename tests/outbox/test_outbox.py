@@ -213,6 +213,18 @@ def test_a_refused_message_fails_with_its_reason_and_is_not_repeated(
     assert rows(store)[0].reason == "the recipient is inactive"
 
 
+def test_wrong_credentials_lose_no_message(
+    workspace: Workspace, store: Store, clock: FakeClock
+) -> None:
+    provider = make_provider(clock)
+    provider.faults = [lambda _p, _r: Denied("unauthorised")] * 3
+    queue(store, clock)
+    for _ in range(4):
+        send(workspace, store, clock, provider)
+        clock.advance(hours=1)
+    assert states(store) == ["accepted"]
+
+
 def test_a_provider_in_trouble_is_not_asked_for_every_message(
     workspace: Workspace, store: Store, clock: FakeClock
 ) -> None:
@@ -343,10 +355,11 @@ def test_the_webhook_is_posted_even_when_the_provider_fails_and_is_tried_again(
             )
         receiver.answers = [500]
         send(workspace, sqlite_store, clock, provider)
-        assert states(sqlite_store) == ["failed", "pending"]
+        assert states(sqlite_store) == ["pending", "pending"]
+        provider.faults = [lambda _p, _r: Denied("unauthorised")]
         clock.advance(minutes=1)
         send(workspace, sqlite_store, clock, provider)
-        assert states(sqlite_store) == ["failed", "accepted"]
+        assert states(sqlite_store) == ["pending", "accepted"]
     assert receiver.bodies == 2 * [
         {"cause": "held:1", "subject": "Held", "text": "Why", "at": "2026-11-24T09:00:00Z"}
     ]
