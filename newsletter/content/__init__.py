@@ -7,7 +7,7 @@ This stage knows no issue, no template and no subscriber.
 from newsletter.content.excerpts import excerpt
 from newsletter.content.library import load_item, load_items, uses
 from newsletter.content.model import ContentItem, Excerpt, Tip, is_blocked
-from newsletter.content.shingles import most_different, similarity
+from newsletter.content.shingles import most_different
 from newsletter.content.tips import find_tips
 
 __all__ = [
@@ -20,6 +20,5 @@ __all__ = [
     "load_item",
     "load_items",
     "most_different",
-    "similarity",
     "uses",
 ]

@@ -18,7 +18,7 @@ from typing import Any
 from newsletter.content import pages
 from newsletter.content.library import KEYS, Fields
 from newsletter.errors import BadInput, Where
-from newsletter.fetching import Fetched, Fetcher
+from newsletter.fetching import Fetched
 from newsletter.frontmatter import FrontMatter, read_typed, unknown_key
 from newsletter.workspace import Workspace
 
@@ -237,11 +237,6 @@ def _known_values(
         else:
             notes.append((parsed.lines[key], f"the front matter's {key!r} is not kept"))
     return values, tuple(notes)
-
-
-def read_address(fetcher: Fetcher, url: str) -> Iterator[Document | Rejected]:
-    """The documents of a page or feed, fetched whatever is known of it already."""
-    yield from from_answer(url, fetcher.fetch(url))
 
 
 def from_answer(url: str, answer: Fetched) -> Iterator[Document | Rejected]:

@@ -31,30 +31,17 @@ def containment(one: frozenset[int], other: frozenset[int]) -> float:
     return len(one & other) / smaller if smaller else 0.0
 
 
-def similarity(one: ContentItem, other: ContentItem) -> float:
-    """How alike two items are, 0 to 1: by the longer words they share, title included.
+def most_different(items: Iterable[ContentItem], count: int) -> list[ContentItem]:
+    """`count` of the items, each the least like those chosen before it.
 
-    Coarser than shingles on purpose: two articles on one subject are alike, though they share no
-    phrase. An issue is made of what differs.
-    """
-    first, second = _subject(one), _subject(other)
-    together = len(first | second)
-    return len(first & second) / together if together else 0.0
-
-
-def most_different(
-    items: Iterable[ContentItem], count: int, *, beside: Iterable[ContentItem] = ()
-) -> list[ContentItem]:
-    """`count` of the items, each the least like those chosen before it and like `beside`.
-
-    Of equals the earlier one is taken, so the order given (newest first, say) decides.
+    Likeness is by the longer words that two share, title included: coarser than shingles on
+    purpose, as two articles on one subject are alike though they share no phrase. Of equals the
+    earlier one is taken, so the order given (newest first, say) decides.
     """
     left = list(items)
     subjects = {item.id: _subject(item) for item in left}
     chosen: list[ContentItem] = []
     nearest = dict.fromkeys(subjects, 0.0)
-    for other in beside:
-        _approach(nearest, subjects, _subject(other))
     while left and len(chosen) < count:
         best = min(left, key=lambda item: nearest[item.id])
         left.remove(best)

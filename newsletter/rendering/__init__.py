@@ -11,14 +11,12 @@ from newsletter.rendering.compile import (
     neutral_recipient,
 )
 from newsletter.rendering.images import MediaFile
-from newsletter.rendering.message import UNSCHEDULED, compose, eml_bytes, message_id
+from newsletter.rendering.message import compose, eml_bytes, message_id
 from newsletter.rendering.notice import render_notice
-from newsletter.rendering.theme import theme_css_variables
 from newsletter.rendering.views import segments_of
 
 __all__ = [
     "MOST_SEGMENTS",
-    "UNSCHEDULED",
     "MediaFile",
     "Rendered",
     "compile_issue",
@@ -28,5 +26,4 @@ __all__ = [
     "neutral_recipient",
     "render_notice",
     "segments_of",
-    "theme_css_variables",
 ]

@@ -6,7 +6,7 @@ and web pages share these values; nothing here knows templates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from newsletter.settings import Theme
 
@@ -50,23 +50,6 @@ class Look:
 def derive(theme: Theme) -> Look:
     """The two palettes of a theme."""
     return Look(_light(theme), _dark(theme), theme.heading_font, theme.body_font)
-
-
-def theme_css_variables(theme: Theme) -> str:
-    """CSS that sets `--surface`, `--text`, … on `:root`, and again for dark mode."""
-    look = derive(theme)
-    fonts = f"--heading-font:{look.heading_font};--body-font:{look.body_font};"
-    return (
-        f":root{{color-scheme:light dark;{fonts}{_declarations(look.light)}}}"
-        f"@media (prefers-color-scheme:dark){{:root{{{_declarations(look.dark)}}}}}"
-    )
-
-
-def _declarations(palette: Palette) -> str:
-    return "".join(
-        f"--{item.name.replace('_', '-')}:{getattr(palette, item.name)};"
-        for item in fields(palette)
-    )
 
 
 def _light(theme: Theme) -> Palette:

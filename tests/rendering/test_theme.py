@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newsletter.rendering.theme import AA, Palette, contrast, derive, mix, theme_css_variables
+from newsletter.rendering.theme import AA, Palette, contrast, derive, mix
 from newsletter.settings import Theme
 
 COLOURS = st.integers(0, 0xFFFFFF).map(lambda number: f"#{number:06x}")
@@ -48,9 +48,3 @@ def test_contrast_is_wcags() -> None:
     assert contrast("#000000", "#ffffff") == 21
     assert round(contrast("#777777", "#ffffff"), 2) == 4.48
     assert mix("#000000", "#ffffff", 0.5) == "#808080"
-
-
-def test_the_css_has_both_modes() -> None:
-    css = theme_css_variables(Theme())
-    assert "--on-accent:#ffffff" in css
-    assert "prefers-color-scheme:dark" in css
