@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, or_, select
 
 from newsletter.clock import Clock
 from newsletter.content import (
@@ -24,7 +24,7 @@ from newsletter.content import (
 from newsletter.drafting.files import list_issues, read_issue
 from newsletter.errors import NewsletterError
 from newsletter.store import Store
-from newsletter.store.schema import edition_items, editions, send_sources, sends
+from newsletter.store.schema import attempts, edition_items, editions, send_sources, sends
 from newsletter.workspace import Workspace
 
 EXCERPTS = 3
@@ -124,11 +124,13 @@ def used_content(
 
 
 def _sent(connection: Connection, since: datetime) -> set[str]:
+    """What sends have; one that was cancelled counts if something of it may have left."""
+    left = exists().where(attempts.c.send_id == sends.c.id, attempts.c.state != "not_accepted")
     return set(
         connection.scalars(
             select(send_sources.c.content)
             .join(sends, sends.c.id == send_sources.c.send_id)
-            .where(sends.c.state != "cancelled", sends.c.at > since)
+            .where(or_(sends.c.state != "cancelled", left), sends.c.at > since)
         )
     )
 

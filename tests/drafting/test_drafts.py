@@ -32,6 +32,7 @@ from newsletter.errors import BadInput, Conflict, DoesNotHold, NotFound
 from newsletter.store import Store
 from newsletter.store.schema import (
     approvals,
+    attempts,
     edition_items,
     editions,
     frozen_issues,
@@ -205,19 +206,24 @@ def test_tips_come_from_tips_first_then_from_the_chosen_articles(
 def test_content_is_used_again_only_after_its_time(
     workspace: Workspace, sqlite_store: Store, clock: Clock
 ) -> None:
-    ids = [write_article(workspace, name) for name in ("sent", "old", "planned", "cancelled")]
-    sent, old, planned, cancelled = ids
+    names = ("sent", "old", "planned", "cancelled", "stopped")
+    sent, old, planned, cancelled, stopped = (write_article(workspace, name) for name in names)
     for issue, source, state, at in (
         ("one", sent, "sent", NOW - timedelta(days=10)),
         ("two", old, "sent", NOW - timedelta(days=200)),
         ("three", planned, "scheduled", NOW + timedelta(days=3)),
         ("four", cancelled, "cancelled", NOW - timedelta(days=1)),
+        ("five", stopped, "cancelled", NOW - timedelta(days=6)),
     ):
         write_draft(workspace, issue, source)
-        send(sqlite_store, issue, [source], state, at)
+        key = send(sqlite_store, issue, [source], state, at)
+    with sqlite_store.begin() as connection:  # a part of the last one had left
+        row = {"id": "a", "send_id": key, "batch": 1, "number": 1, "provider": "main"}
+        row |= {"positions": [[1, 1]], "body_sha256": "b", "state": "answered", "started_at": NOW}
+        connection.execute(insert(attempts).values(**row))
     assert set(unsent(workspace, sqlite_store, clock)) == {old, cancelled}
     short = unsent(workspace, sqlite_store, clock, repeat_after=timedelta(days=5))
-    assert set(short) == {sent, old, cancelled}
+    assert set(short) == {sent, old, cancelled, stopped}
 
 
 def test_drafts_and_editions_keep_their_content_until_they_are_skipped(
