@@ -71,6 +71,9 @@ def test_the_preview_follows_edits_and_names_mistakes(workspace: Workspace) -> N
         assert "prefers-color-scheme" not in client.get("/message/dark").text
         assert client.get("/message/text").headers["content-type"].startswith("text/plain")
         assert client.get("/message/nonsense").status_code == 404
+        rebound = client.get("/message/text", headers={"Host": "elsewhere.example"})
+        assert rebound.status_code == 400
+        assert "words" not in rebound.text
         before = client.get("/version").text
         write(workspace, ISSUE + "\n::: nonsense\nx\n:::\n")
         assert client.get("/version").text != before
