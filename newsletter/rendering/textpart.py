@@ -31,7 +31,8 @@ def _view(view: View, notes: Footnotes, words: Words) -> str:
         case "divider":
             return "* * *"
         case "button":
-            return f"{wrap(view.label)}:\n{in_url(view.href)}"
+            ends = view.label.endswith((":", "?", "!", ".", "…"))
+            return f"{wrap(view.label)}{'' if ends else words.colon}\n{in_url(view.href)}"
         case "image":
             return _image(view, notes)
         case "quote":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from newsletter.compiled import Recipient
 from newsletter.rendering import Rendered, neutral_recipient
 
@@ -63,6 +65,18 @@ def test_blocks_say_what_they_are(render: Callable[..., Rendered]) -> None:
     assert "Write:\nmailto:x@y.example" in text
     assert "Closer look\n-----------\n\nIt varies.\n\nRead on: mailto:z@y.example" in text
     assert text.index("Left") < text.index("Right")
+
+
+@pytest.mark.parametrize(
+    ("language", "label", "shown"),
+    [("en", "Write", "Write:"), ("en", "Ready?", "Ready?"), ("fr", "Lire", "Lire\u00a0:")],
+)
+def test_a_buttons_label_ends_as_its_language_has_it(
+    render: Callable[..., Rendered], language: str, label: str, shown: str
+) -> None:
+    button = f'::: button {{href="mailto:x@y.example"}}\n{label}\n:::'
+    text = render(button, front=f"language: {language}\n").compiled.variants[""]
+    assert f"\n{shown}\nmailto:x@y.example\n" in text.render(neutral_recipient()).text
 
 
 def test_a_value_stays_on_its_line(render: Callable[..., Rendered]) -> None:
