@@ -129,10 +129,12 @@ def _empty_records(connection: Connection, subscriber_id: int) -> None:
 
 def _empty_copies(connection: Connection, subscriber_id: int, email: str) -> None:
     """The copies that the stages after this one keep."""
+    # A provider's words may name the person; that there was a reason is the ledger's.
+    told = case((deliveries.c.reason == "", ""), else_="erased")
     connection.execute(
         update(deliveries)
         .where(deliveries.c.subscriber_id == subscriber_id, deliveries.c.state.in_(_SETTLED))
-        .values(email="", first_name="", last_name="", fields={}, reason="")
+        .values(email="", first_name="", last_name="", fields={}, reason=told)
     )
     # A link that everybody got, or our own redirect (stored without the person's part), tells
     # nothing; any other may have been made from their data.

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    case,
     exists,
     insert,
     literal_column,
@@ -295,6 +296,9 @@ def scrub(connection: Connection, send_id: int, lo: int, hi: int) -> None:
     forgotten = select(subscribers.c.id).where(subscribers.c.state == "forgotten")
     if not connection.execute(select(exists(forgotten))).scalar_one():
         return
+    # A provider's words may name the person; why somebody was skipped is said in ours.
+    ours = (deliveries.c.reason == "") | (deliveries.c.state == "skipped")
+    told = case((ours, deliveries.c.reason), else_="erased")
     connection.execute(
         update(deliveries)
         .where(
@@ -303,7 +307,7 @@ def scrub(connection: Connection, send_id: int, lo: int, hi: int) -> None:
             deliveries.c.state.in_(sorted(FINAL)),
             deliveries.c.subscriber_id.in_(forgotten),
         )
-        .values(email="", first_name="", last_name="", fields={})
+        .values(email="", first_name="", last_name="", fields={}, reason=told)
     )
 
 

@@ -57,6 +57,7 @@ def apply_event(
     changed = _move(connection, row, event, now)
     if changed:
         _credit(connection, row, event, now)
+        scrub(connection, row.send_id, row.position, row.position)
         finish_if_done(connection, row.send_id, now)
     return Matched(row.send_id, row.position, row.subscriber_id, changed)
 
@@ -130,7 +131,6 @@ def _credit(connection: Connection, row: Row[Any], event: Event, now: datetime) 
         return
     if attempt.state == "in_doubt":
         settle_if_clear(connection, attempt, now)
-        scrub(connection, row.send_id, row.position, row.position)
         return
     query = select(attempts.c.not_accepted).where(attempts.c.id == carried)
     refused = from_ranges(connection.execute(query).scalar_one() or [])

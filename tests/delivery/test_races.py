@@ -215,3 +215,25 @@ def test_a_reading_transaction_sees_one_state(world: World) -> None:
         adding.start()
         adding.join()
         assert len(connection.execute(everyone).all()) == before
+
+
+def test_an_erasure_leaves_the_ledger_whole(world: World) -> None:
+    """Reasons are words of providers, and may name the person."""
+    world.provider.refuse = {READER}
+    world.run()
+    assert first_delivery(world).state == "rejected"
+    erase_reader(world)
+    assert first_delivery(world).reason == "erased"
+    assert world.verify() == []
+
+
+def test_what_an_event_says_of_an_erased_person_is_not_kept(world: World) -> None:
+    world.run()
+    attempt = first_delivery(world).attempt
+    erase_reader(world)
+    metadata = {"attempt": attempt, "delivery": "1.1"}
+    event = Event(EventType.BOUNCED, READER, "", NOON, reason=f"no {READER}", metadata=metadata)
+    with world.store.begin() as connection:
+        apply_event(connection, event, provider="main", now=NOON)
+    assert first_delivery(world).state == "bounced"
+    assert READER not in str(first_delivery(world))
