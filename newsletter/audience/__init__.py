@@ -4,7 +4,7 @@ It knows people, addresses, segments and suppression; it must not know issues or
 travels.
 """
 
-from newsletter.audience.addresses import Address, BadAddress, normalise_address
+from newsletter.audience.addresses import Address, BadAddress, comparison_key, normalise_address
 from newsletter.audience.people import add, find, show
 from newsletter.audience.privacy import erase, forget, personal_data
 from newsletter.audience.segments import (
@@ -38,6 +38,7 @@ __all__ = [
     "Signup",
     "add",
     "check_segment_name",
+    "comparison_key",
     "confirm",
     "erase",
     "find",

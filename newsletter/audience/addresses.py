@@ -53,6 +53,14 @@ def normalise_address(text: str) -> Address:
     return Address(f"{local}@{shown}", f"{key}@{ascii_domain}")
 
 
+def comparison_key(text: str) -> str:
+    """The key of an address that somebody else wrote down; of what is none, the text itself."""
+    try:
+        return normalise_address(text).key
+    except BadAddress:
+        return text.casefold()
+
+
 def address_hash(key: bytes, address_key: str) -> str:
     """The keyed hash under which an address is suppressed: 64 hex digits of HMAC-SHA-256."""
     return hmac.digest(key, b"address\0" + address_key.encode(), hashlib.sha256).hex()

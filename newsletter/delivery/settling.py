@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Select, exists, select, update
 
+from newsletter.audience import comparison_key
 from newsletter.delivery import leases
 from newsletter.delivery.attempts import (
     Attempt,
@@ -154,7 +155,8 @@ def _record_found(
 
 def _positions(connection: Connection, attempt: Attempt, found: Found) -> dict[int, str]:
     """Whose messages were found: position → provider message id."""
-    by_address = {address.casefold(): message for address, message in found.messages.items()}
+    # A provider may spell an international domain in its other form.
+    by_address = {comparison_key(address): message for address, message in found.messages.items()}
     if not by_address:
         return {}
     query = select(deliveries.c.position, deliveries.c.email).where(
@@ -162,11 +164,8 @@ def _positions(connection: Connection, attempt: Attempt, found: Found) -> dict[i
         deliveries.c.position.between(attempt.positions[0], attempt.positions[-1]),
         deliveries.c.attempt == attempt.id,
     )
-    return {
-        position: by_address[email.casefold()]
-        for position, email in connection.execute(query)
-        if email.casefold() in by_address
-    }
+    keys = {position: comparison_key(email) for position, email in connection.execute(query)}
+    return {position: by_address[key] for position, key in keys.items() if key in by_address}
 
 
 def _ask_later(

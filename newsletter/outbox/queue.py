@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from datetime import datetime
+from html import escape
 from typing import Literal
 
 from sqlalchemy import Connection, func, select
 
 from newsletter.audience.sql import insert_into
+from newsletter.errors import NewsletterError
 from newsletter.rendering import render_notice
 from newsletter.store.schema import outbox
 from newsletter.workspace import Workspace
@@ -56,7 +58,7 @@ def notify_editors(
     people = list(dict.fromkeys(workspace.settings.editors.notify))
     new = False
     if people:
-        html, plain = render_notice(workspace, subject, text)
+        html, plain = _rendered(workspace, subject, text)
         if issue_html is not None:
             html = _above(html, issue_html)
         for person in people:
@@ -87,6 +89,15 @@ def notify_editors(
     if new:
         _log.warning("%s (%s)", subject, cause)
     return new
+
+
+def _rendered(workspace: Workspace, subject: str, text: str) -> tuple[str, str]:
+    """The notice in the site's look, or bare where the workspace's own template is faulty."""
+    try:
+        return render_notice(workspace, subject, text)
+    except NewsletterError as error:
+        _log.error("the template of notices is not used: %s", error)
+        return f"<!DOCTYPE html><html><body><pre>{escape(text)}</pre></body></html>", text
 
 
 def next_due(connection: Connection) -> datetime | None:

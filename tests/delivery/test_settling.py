@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -22,7 +23,7 @@ from newsletter.providers.base import (
     EventType,
     Unknown,
 )
-from newsletter.store.schema import attempts, deliveries, outbox, sends
+from newsletter.store.schema import attempts, deliveries, outbox, sends, subscribers
 from support.ledger import everybody, lost_after, lost_before, make_world
 
 KEYS = {"idempotency": timedelta(hours=24), "lookup": False}
@@ -99,6 +100,27 @@ def test_a_part_that_a_look_up_finds_is_accepted_and_only_the_rest_is_sent_again
 
 
 @pytest.mark.slow
+def test_a_look_up_may_spell_a_domain_in_its_other_form(world):
+    here = world(1)
+    with here.store.begin() as connection:
+        connection.execute(update(subscribers).values(email="rosa@bücher.example"))
+    here.provider.faults = [lost_after]
+    find = here.provider.find
+
+    async def spelt_otherwise(key, *, since):
+        found = await find(key, since=since)
+        messages = {
+            address.replace("bücher", "xn--bcher-kva"): message
+            for address, message in found.messages.items()
+        }
+        return replace(found, messages=messages)
+
+    here.provider.find = spelt_otherwise
+    here.run()
+    assert here.provider.received == {"rosa@bücher.example": 1}
+    assert here.counts() == {"total": 1, "accepted": 1}
+
+
 def test_look_ups_that_fail_prove_nothing_and_are_made_again(world):
     here = world(people=4, **LOOKUP)
     here.provider.faults = [lost_after]

@@ -293,6 +293,17 @@ def test_every_editor_gets_the_notice_with_the_issue_beneath_it(
     assert "why" in found[0].text
 
 
+def test_a_faulty_template_of_the_workspace_keeps_no_notice_back(
+    workspace: Workspace, store: Store, clock: FakeClock
+) -> None:
+    (workspace.templates / "_notice.mjml.j2").write_text("{% if %}", encoding="utf-8")
+    with store.begin() as connection:
+        notify_editors(connection, workspace, clock.now(), cause="x", subject="S", text="a < *b*")
+    (row,) = rows(store)
+    assert row.text == "a < *b*"
+    assert "a &lt; *b*" in row.html
+
+
 def test_without_editors_a_cause_is_logged_once(
     make_workspace: Callable[..., Workspace],
     sqlite_store: Store,
