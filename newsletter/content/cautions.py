@@ -32,6 +32,7 @@ _ANYWHERE = {
         r"|ask (?:your|a) \w+|(?:see|visit|contact|call|check with) (?:a|an|your) (?:\w+ )?"
         r"(?:doctor|dermatologist|physician|pharmacist|gp|vet|specialist|professional|practitioner)"
         r"|seek (?:\w+ ){0,2}(?:advice|attention|care|help)|stop (?:using|taking)|discontinue\w*"
+        r"|may (?:cause|occur|react)|(?:may|can|could) (?:hurt|burn|sting|damage|worsen)"
         r"|side[ -]effects?|complications?|adverse|irritat\w+|allerg\w+"
         r"|infections?|inflammation|contraindicat\w+|pregnan\w+|breastfeeding|toxic\w*|poison\w*"
         r"|(?:results?|outcomes?|effectiveness|returns?) (?:\w+ ){0,3}(?:vary|depends?)|vary"

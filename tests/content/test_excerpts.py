@@ -54,6 +54,8 @@ def test_the_length_is_kept_where_no_caution_is_needed() -> None:
         ("The oil calms the skin.", "\n\n", "Stop using it when your skin turns red."),
         ("The oil calms the skin.", "\n\n", "This hasn't been tested."),
         ("The oil calms the skin.", "\n\n", "Few studies support this."),
+        ("The oil calms the skin.", " It smells good.", "It may cause pain."),
+        ("The oil calms the skin.", "\n\n", "It can burn in the sun."),
         ("The oil calms the skin.", "\n\n", "Although rare, side effects do happen."),
         ("Das Öl hilft der Haut und ist mild.", " Es riecht gut.", "Allerdings ist es teuer."),
         ("Das Öl hilft der Haut und ist mild.", "\n\n", "Bei Reizungen ist ärztlicher Rat nötig."),
