@@ -5,6 +5,7 @@ Works on bytes that were fetched or read elsewhere; it opens no address and trus
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
 import re
@@ -50,6 +51,35 @@ def looks_like_feed(content: bytes) -> bool:
     return head.startswith((b"<?xml", b"<rss", b"<feed", b"<rdf:rdf", b"<!doctype rss")) and any(
         mark in head for mark in (b"<rss", b"<feed", b"<rdf:rdf", b"<!doctype rss")
     )
+
+
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
+_META = re.compile(rb"<meta\b[^>]*charset[^>]*>", re.IGNORECASE)
+
+
+def to_utf8(content: bytes, content_type: str) -> bytes:
+    """The content in UTF-8, if it is in another encoding that its header or its HTML names.
+
+    What is UTF-8 already stays so, whatever is said of it; what names nothing stays as it is.
+    """
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 says so itself
+        return content
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        meta = _META.search(content[:4096])
+        told = _CHARSET.search(content_type) or (
+            _CHARSET.search(meta[0].decode("latin-1")) if meta else None
+        )
+        if told:
+            # Browsers read Latin-1 as Windows' extension of it, and so do authors.
+            name = "cp1252" if told[1].lower() in _LATIN_1 else told[1]
+            with contextlib.suppress(LookupError, ValueError):  # no encoding of texts
+                return content.decode(name, "replace").encode()
+    return content
+
+
+_LATIN_1 = frozenset({"iso-8859-1", "iso8859-1", "latin-1", "latin1", "us-ascii", "ascii"})
 
 
 def read_page(content: bytes, source: str) -> Page:

@@ -149,10 +149,10 @@ def from_bytes(
                 for entry in pages.read_feed(content, source, content_type)
             )
         elif pages.looks_like_html(content) or "html" in content_type.lower() or _is_page(path):
-            page = pages.read_page(content, source)
+            page = pages.read_page(pages.to_utf8(content, content_type), source)
             yield Document(source, page.text, True, True, page.author, page.published, path=path)
         else:
-            yield _from_text(source, decode(content), path)
+            yield _from_text(source, decode(pages.to_utf8(content, content_type)), path)
     except pages.Unusable as error:
         yield Rejected(source, str(error))
     except BadInput as error:

@@ -16,8 +16,9 @@ import pytest
 from newsletter.content.adding import Added, add_content
 from newsletter.content.pages import read_feed
 from newsletter.content.polling import poll_feeds
+from newsletter.content.reading import Document, from_answer
 from newsletter.errors import BadInput, NewsletterError, Unreachable
-from newsletter.fetching import Fetcher
+from newsletter.fetching import Fetched, Fetcher
 from newsletter.settings import Fetch
 from newsletter.store import Store
 
@@ -323,6 +324,39 @@ def test_blocks_of_an_entry_do_not_glue_their_words() -> None:
     )
     wanted = ["Sow in rows.", "Dew", "Water.", "a b", "A bed", "Plant Leek", "End."]
     assert page.text.split("\n\n")[1:] == [*wanted[:-1], wanted[-1] + "\n"]
+
+
+@pytest.mark.parametrize("name", ["undefined", "idna", "base64", "nonsense"])
+def test_a_name_of_no_encoding_is_passed_over(name: str) -> None:
+    content = "<html><body><article><p>Été à la plage, dit-on souvent.</p></article></body></html>"
+    answer = Fetched("u", 200, f"text/html; charset={name}", content.encode("cp1252"), "", "")
+    (document,) = from_answer("u", answer)
+    assert isinstance(document, Document)
+    assert "la plage, dit-on souvent." in document.text
+
+
+@pytest.mark.parametrize(
+    ("encoding", "header", "head"),
+    [
+        ("utf-8", "text/html", ""),
+        ("utf-8", "text/html; charset=iso-8859-1", ""),  # which it is not
+        ("cp1252", "text/html; charset=ISO-8859-1", ""),
+        ("cp1252", "text/html", "<meta charset='windows-1252'>"),
+        ("cp1252", "text/plain; charset=windows-1252", None),
+    ],
+)
+def test_an_answer_is_read_in_the_encoding_that_it_names(
+    encoding: str, header: str, head: str | None
+) -> None:
+    text = "La crème brûlée est un dessert à base d’œufs, très apprécié en été."
+    page = (
+        f"<html><head>{head}</head><body><article><h1>Été</h1><p>{text}</p></article></body></html>"
+    )
+    content = (text if head is None else page).encode(encoding)
+    answer = Fetched("https://a.example/", 200, header, content, "", "")
+    (document,) = from_answer(answer.url, answer)
+    assert isinstance(document, Document)
+    assert text in document.text
 
 
 def test_a_page_and_a_dangerous_feed(server: Server, subscribed: Any, cli: Any) -> None:
