@@ -23,9 +23,11 @@ demo: .venv/installed
 	@trap : INT; $(BIN)/newsletter demo $(if $(ONCE),--once) || test $$? -eq 130  # Ctrl-C is no error
 
 test: .venv/installed-dev
+	@mkdir -p var
 	$(BIN)/python -m pytest -n 2 --dist worksteal --basetemp=var/pytest $(TESTS)
 
 test-fast: .venv/installed-dev
+	@mkdir -p var
 	$(BIN)/python -m pytest -q -n 2 -m "not (slow or browser or postgres or command)" \
 	    --basetemp=var/pytest $(TESTS)
 
