@@ -310,6 +310,16 @@ def put_off(connection: Connection, job: Job, reason: str, retry_after: timedelt
             )
             .values(not_before=until)
         )
+        if retry_after > runtime.policy.hold_after:
+            tell_editors(
+                connection,
+                runtime,
+                lease.send_id,
+                cause="waits",
+                subject="The send {send} waits for its provider",
+                text=f"{job.provider.settings.name} asks **{{send}}** to wait until "
+                f"{until:%Y-%m-%d %H:%M} UTC, and then it goes on by itself: {reason}",
+            )
     note_failure(connection, job, reason)
     leases.give_back(connection, lease, now, not_before=now + wait, failed=True)
 

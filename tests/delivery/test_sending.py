@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -181,6 +182,18 @@ def test_a_refused_request_backs_off_and_obeys_retry_after(world):
     keys = [prepared.key for prepared in here.provider.requests]
     assert len(set(keys)) == 3, "a new try is a new attempt under a new key"
     assert here.verify() == []
+
+
+def test_the_editors_are_told_of_a_long_pause_that_the_provider_asks_for(world):
+    here = world()
+    here.policy = replace(here.policy, poll=timedelta(hours=1))
+    here.provider.faults = [lambda _p, _r: Deferred("over the day's quota", timedelta(hours=20))]
+    here.run()
+    assert here.status()["state"] == "sent"
+    with here.store.read() as connection:
+        (notice,) = connection.execute(select(outbox)).all()
+    assert notice.subject == "The send milia.1 waits for its provider"
+    assert "2026-11-25 08:00" in notice.text
 
 
 def test_wrong_credentials_hold_the_send_and_leave_everybody_pending(world):
