@@ -285,6 +285,15 @@ class Web(Section):
 class Security(Section):
     secret_key: Secret | None = None
 
+    @model_validator(mode="after")
+    def _is_not_written_here(self) -> Security:
+        if self.secret_key and self.secret_key.literal is not None:
+            raise ValueError(
+                'secret_key: a secret is not written here; use { env = "NAME" } or'
+                ' { file = "PATH" }'
+            )
+        return self
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(

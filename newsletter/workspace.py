@@ -51,8 +51,17 @@ class Workspace:
 
         It outlives everything: with another key no link in a mail already sent would open.
         """
-        if self.settings.security.secret_key is not None:
-            return self.settings.security.secret_key.reveal(self.root).encode()
+        named = self.settings.security.secret_key
+        if named is not None:
+            secret = named.reveal(self.root)
+            if len(secret) < _KEY_BYTES:
+                raise BadInput(
+                    f"security.secret_key: it has {len(secret)} characters, which can be guessed",
+                    where=Where(FILE_NAME),
+                    hint=f"Name at least {_KEY_BYTES} random ones, for example of `openssl rand"
+                    " -hex 32`.",
+                )
+            return secret.encode()
         path = self.var / "secret.key"
         try:
             self.var.mkdir(exist_ok=True)
