@@ -142,7 +142,7 @@ def _uses(subject: Compiled) -> Iterator[tuple[str, str, bool, int | None]]:
     else:
         for name, message in subject.compiled.variants.items():
             for slot in message.slots:
-                has_default = any(key == "default" and value for key, value in slot.filters)
+                has_default = any(key == "default" for key, _ in slot.filters)
                 found += [
                     ("", slot.field, has_default, None),
                     (name, slot.field, has_default, None),

@@ -44,10 +44,8 @@ class MergeField:
 
     @property
     def has_default(self) -> bool:
-        """Whether nobody sees a gap: it has a default that is not empty, or is one of our links."""
-        return self.field in LINKS or any(
-            name == "default" and argument for name, argument in self.filters
-        )
+        """Whether it says what stands for a missing value, be it nothing; our links need none."""
+        return self.field in LINKS or any(name == "default" for name, _ in self.filters)
 
 
 def parse_merge(source: str, *, where: Where) -> tuple[str | MergeField, ...]:

@@ -36,13 +36,13 @@ def test_a_field_over_several_lines_has_its_first_and_later_ones_theirs() -> Non
     ("expression", "has_default"),
     [
         ("{{ subscriber.first_name }}", False),
-        ("{{ subscriber.first_name | default('') }}", False),
+        ("{{ subscriber.first_name | default('') }}", True),
         ("{{ subscriber.first_name | title | default('you') }}", True),
         ("{{ subscriber.fields.since | date('%-d %B %Y') }}", False),
         ("{{ links.web_version }}", True),
     ],
 )
-def test_a_field_knows_whether_it_can_leave_a_gap(expression: str, has_default: bool) -> None:
+def test_a_field_knows_whether_it_says_what_stands_for_nothing(expression: str, has_default: bool) -> None:
     (field,) = merge_fields(expression, where=AT)
     assert field.has_default is has_default
 
