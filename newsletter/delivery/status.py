@@ -13,7 +13,7 @@ from newsletter.delivery.transitions import DELIVERY
 from newsletter.drafting import issue_digest, load_issue
 from newsletter.errors import NewsletterError
 from newsletter.store import Store
-from newsletter.store.schema import attempts, deliveries, frozen_issues, sends
+from newsletter.store.schema import attempts, batches, deliveries, frozen_issues, sends
 from newsletter.workspace import Workspace
 
 _EXPORT_ROWS = 2000
@@ -89,7 +89,7 @@ def _describe(connection: Connection, workspace: Workspace, send: Row[Any]) -> d
         "send": send.send,
         "issue": send.issue,
         "state": send.state,
-        "reason": send.reason,
+        "reason": send.reason or _trouble(connection, send),
         "at": when(send.at),
         "started_at": when(send.started_at),
         "finished_at": when(send.finished_at),
@@ -97,6 +97,27 @@ def _describe(connection: Connection, workspace: Workspace, send: Row[Any]) -> d
         "file_differs": _file_differs(connection, workspace, send),
         "counts": counts(connection, send.id),
     }
+
+
+def _trouble(connection: Connection, send: Row[Any]) -> str:
+    """What a send that goes on is waiting for: why the last request of a failing batch failed."""
+    if send.state != "sending":
+        return ""
+    failing = select(batches.c.number).where(
+        batches.c.send_id == send.id, batches.c.failing_since.is_not(None)
+    )
+    query = (
+        select(attempts.c.reason)
+        .where(
+            attempts.c.send_id == send.id,
+            attempts.c.batch.in_(failing),
+            attempts.c.reason != "",  # one under way has none yet
+        )
+        .order_by(attempts.c.started_at.desc())
+        .limit(1)
+    )
+    reason = connection.execute(query).scalar_one_or_none()
+    return f"trying again: {reason}" if reason else ""
 
 
 def _file_differs(connection: Connection, workspace: Workspace, send: Row[Any]) -> bool:

@@ -184,6 +184,16 @@ def test_a_refused_request_backs_off_and_obeys_retry_after(world):
     assert here.verify() == []
 
 
+def test_status_says_what_a_send_without_progress_waits_for(world):
+    here = world(people=2)
+    told = []
+    here.provider.during = lambda _prepared: told.append(here.status()["reason"])
+    here.provider.faults = [lambda *_: Deferred("no connection")] * 2
+    here.run()
+    assert told == ["", "trying again: no connection", "trying again: no connection"]
+    assert here.status()["reason"] == ""
+
+
 def test_the_editors_are_told_of_a_long_pause_that_the_provider_asks_for(world):
     here = world()
     here.policy = replace(here.policy, poll=timedelta(hours=1))

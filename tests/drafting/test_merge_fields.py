@@ -42,7 +42,9 @@ def test_a_field_over_several_lines_has_its_first_and_later_ones_theirs() -> Non
         ("{{ links.web_version }}", True),
     ],
 )
-def test_a_field_knows_whether_it_says_what_stands_for_nothing(expression: str, has_default: bool) -> None:
+def test_a_field_knows_whether_it_says_what_stands_for_nothing(
+    expression: str, has_default: bool
+) -> None:
     (field,) = merge_fields(expression, where=AT)
     assert field.has_default is has_default
 
