@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 
 from newsletter.content import cues
 from newsletter.content.blocks import Block
+from newsletter.content.openings import opens_article
 from newsletter.content.sentences import words_of
 from newsletter.content.subjects import SectionWords
 
 START_COST = 3.0  # what evidence must outweigh, in the units of the scores below
 UNCERTAIN = 1.25  # a margin below this is reported
+_CERTAIN = 30.0  # more than all that can speak against a start
 _SHORT_ARTICLE = 40  # words; a text as short is rather a section
+_WHOLE_ARTICLE = 90  # words; a text as long can stand by itself
 _MOST_SECTIONS = 700  # beyond it, the text is judged heading by heading
 
 
@@ -124,6 +127,7 @@ class _Evidence:
         closings = [_after_closing(section) > 4.0 for section in sections]
         at_end = any(closings[-2:])
         self._closing_custom = 2.5 if at_end else 1.0 if any(closings) else 0.0
+        self._whole_articles = _is_whole(sections[0])
         self._words = [SectionWords(section.title, section.paragraphs) for section in sections]
         self._mean_length = sum(len(s.title.split()) for s in titled) / max(len(titled), 1)
         first = sections[0]
@@ -156,12 +160,12 @@ class _Evidence:
         """A separator before few of the headings divides articles; before all, it is ornament."""
         if not section.ruled:
             return -1.5 if self._ruled else 0.0
-        return 4.0 if self._ruled <= len(self._sections) * 0.6 or self._ruled < 4 else 1.5
+        return 7.0 if self._ruled <= len(self._sections) * 0.6 or self._ruled < 4 else 1.5
 
     def _by_style(self, heading: Block) -> float:
         score = 0.0
         if self._levels:
-            score += self._by_level(heading.level)
+            score += self._by_level(heading)
         if any(self._caps) and not all(self._caps):
             caps = heading.text.isupper()
             if self._first_is_title:
@@ -174,14 +178,19 @@ class _Evidence:
             score += 0.75 if titled else -1.5
         return score
 
-    def _by_level(self, level: int) -> float:
-        levels = sorted(self._levels)
+    def _by_level(self, heading: Block) -> float:
+        """Markdown that repeats its top level over deeper ones says itself what its articles are."""
+        level, levels = heading.level, sorted(self._levels)
         if level == 0:
             return -2.0
         if len(levels) == 1:
             return 0.75 if level == 1 else 0.0
         if level > levels[0]:
             return -10.0
+        if cues.title_likeness(heading.text) < -5.0:  # "# Conclusion", "# References"
+            return 2.0
+        if self._levels[level] > 1 or not self._first_is_title:
+            return _CERTAIN if level == 1 else 6.0 if self._first_is_title else 2.0
         return 9.0 if level == 1 else 2.0
 
     def _by_gap(self, heading: Block) -> float:
@@ -201,7 +210,9 @@ class _Evidence:
             score += 1.0
         if cues.defines(opening):
             score += 0.75
-        return score
+        if self._whole_articles and _is_whole(section):
+            score += 2.0
+        return score + opens_article(opening)
 
     def _by_subject(self, number: int) -> float:
         """Whether a heading brings a subject that is new and stays: titles do, sections rarely."""
@@ -214,9 +225,15 @@ class _Evidence:
         own = max((words.paragraphs_with(stem) for stem in new), default=0)
         score += min(0.5 * stays, 1.5) if stays else 0.5 * (own > 2)
         score += 3.0 if new and self._asks_as_first(number) else 0.0
-        length = len(self._sections[number].title.split())
-        score += 0.5 if length > self._mean_length + 1 else 0.0
-        return score - (1.0 if length == 1 and len(self._first_words) > 2 else 0.0)
+        return score + self._by_length(len(words_of(self._sections[number].title)))
+
+    def _by_length(self, words: int) -> float:
+        """Titles are longer than the headings inside an article, in general and in this text."""
+        score = 0.5 if words > self._mean_length + 1 else 0.0
+        score += 0.75 if words > 4 else 0.25 if words > 3 else 0.0
+        if words < 3 and len(self._first_words) > 2:
+            score -= 1.0 if words == 1 else 0.5
+        return score
 
     def _asks_as_first(self, number: int) -> bool:
         """Whether a heading asks what the first title does, of its text's own subject.
@@ -228,6 +245,12 @@ class _Evidence:
             return False
         own = self._words[number]
         return any(stem in own.subject for stem in own.heading - self._words[0].heading)
+
+
+def _is_whole(section: Section) -> bool:
+    """Whether it is as long as an article without sub-headings: paragraphs, not one."""
+    texts = section.paragraphs
+    return len(texts) > 1 and sum(len(text.split()) for text in texts) >= _WHOLE_ARTICLE
 
 
 def _has_meta(section: Section) -> bool:
