@@ -92,13 +92,15 @@ def run_service(
     SIGTERM ends it in order, Ctrl-C too and then raises `KeyboardInterrupt`. Raises `DoesNotHold`
     if a send was held while a run until idle went on.
     """
+    from newsletter.delivery import UNTIL_IDLE, Policy
     from newsletter.logs import configure_logging
     from newsletter.scheduling import check_editions
     from newsletter.service import Runtime, serve
 
     configure_logging()
     check_editions(context.workspace.settings)
-    runtime = Runtime(context.workspace, context.store, context.clock)
+    policy = UNTIL_IDLE if until_idle else Policy()
+    runtime = Runtime(context.workspace, context.store, context.clock, policy=policy)
     if sys.stderr.isatty():
         runtime.progress = _Progress(context.store)
     interrupted: list[bool] = []

@@ -9,7 +9,7 @@ from newsletter.delivery.engine import RunReport, run_due
 from newsletter.delivery.leases import worked_on
 from newsletter.delivery.naming import find_send
 from newsletter.delivery.proof import Matched, apply_event
-from newsletter.delivery.runtime import DeliveryRuntime, Policy, open_runtime
+from newsletter.delivery.runtime import UNTIL_IDLE, DeliveryRuntime, Policy, open_runtime
 from newsletter.delivery.status import (
     attempts_once_in_doubt,
     counts,
@@ -20,6 +20,7 @@ from newsletter.delivery.status import (
 from newsletter.delivery.verifying import verify
 
 __all__ = [
+    "UNTIL_IDLE",
     "DeliveryRuntime",
     "Matched",
     "Policy",

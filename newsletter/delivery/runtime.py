@@ -32,6 +32,8 @@ class Policy:
     hold_after: timedelta = timedelta(minutes=30)
     # How long beyond the provider's lag a doubt is looked into before a person is asked.
     settle_for: timedelta = timedelta(minutes=30)
+    # But this often at least: it may have arisen long before a restart.
+    fewest_looks: int = 5
     # This many failures of one batch in a row are worth a notice to the editors.
     notice_after: int = 5
     # How often an idle engine looks for work that another process has made.
@@ -42,6 +44,14 @@ class Policy:
         doublings = min(max(failures, 1) - 1, 20)
         full: timedelta = min(self.first_wait * (1 << doublings), self.longest_wait)
         return full * rng.uniform(0.5, 1.0)
+
+
+#: For a run that is to end by itself: it asks a person after minutes, not after half an hour.
+UNTIL_IDLE = Policy(
+    longest_wait=timedelta(seconds=15),
+    hold_after=timedelta(minutes=2),
+    settle_for=timedelta(minutes=1),
+)
 
 
 @dataclass

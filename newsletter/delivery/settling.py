@@ -185,7 +185,9 @@ def _ask_later(
     if at_least is not None:
         wait = max(wait, at_least)
     assert attempt.doubt_at is not None
-    if now + wait > attempt.doubt_at + job.lag + job.runtime.policy.settle_for:
+    policy = job.runtime.policy
+    late = now + wait > attempt.doubt_at + job.lag + policy.settle_for
+    if late and attempt.asked + 1 >= policy.fewest_looks:
         _give_up(connection, job, attempt, reason)
         return
     if _replan(connection, attempt, now + wait, reason):
