@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -48,8 +49,14 @@ def _root(workspace: base.WorkspaceOption = None) -> None:
     base._given["workspace"] = workspace
 
 
+#: These end in order with 0 on SIGTERM, from their first moment on.
+_LONG_RUNNING = frozenset({"scheduler", "worker", "web", "run", "mailbox", "preview", "demo"})
+
+
 def main() -> None:
     """The console script: never a traceback, always one of the contract's exit codes."""
+    if not _LONG_RUNNING.isdisjoint(sys.argv[1:]):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it has a handler of its own
     for room in ROOMS:
         importlib.import_module(f"newsletter.cli.{room}").register(app)
     run(app)

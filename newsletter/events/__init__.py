@@ -5,7 +5,6 @@ shows no page.
 """
 
 from newsletter.events.ingest import ingest
-from newsletter.events.machines import is_machine
 from newsletter.events.tracking import record_click, record_open, target_of
 
-__all__ = ["ingest", "is_machine", "record_click", "record_open", "target_of"]
+__all__ = ["ingest", "record_click", "record_open", "target_of"]

@@ -19,8 +19,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from newsletter import audience
 from newsletter.audience import BadAddress, normalise_address
 from newsletter.delivery import apply_event
-from newsletter.events.machines import is_machine
 from newsletter.providers.base import Event, EventType
+from newsletter.providers.machines import is_machine
 from newsletter.store import Store, canonical_json
 from newsletter.store.schema import events, subscribers
 from newsletter.workspace import Workspace

@@ -5,13 +5,18 @@ What an anonymous click is recorded with leads to no person: the link and the ho
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, distinct, func, insert, select, update
 
-from newsletter.events.machines import MANY_LINKS, SOON, is_machine
+from newsletter.providers.machines import is_machine
 from newsletter.store.schema import clicks, deliveries, links, opens
 from newsletter.tokens import RecipientToken
+
+#: A click this soon after the message was accepted is a scanner's: nobody reads that fast.
+SOON = timedelta(seconds=5)
+#: So many different links of one recipient within `SOON` are a scanner's.
+MANY_LINKS = 3
 
 
 def target_of(connection: Connection, link: str) -> str | None:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from newsletter.errors import BadInput
 from newsletter.providers.base import Event, EventType
-from newsletter.providers.webhooks import is_machine, moment, text, text_map
+from newsletter.providers.machines import is_machine
+from newsletter.providers.webhooks import moment, text, text_map
 
 _Document = Mapping[str, Any]
 
@@ -98,7 +99,7 @@ def _open(document: _Document) -> Event:
         "Recipient",
         "ReceivedAt",
         user_agent=agent,
-        machine=is_machine(agent),
+        machine=bool(agent) and is_machine(agent),
     )
 
 
@@ -111,7 +112,7 @@ def _click(document: _Document) -> Event:
         "ReceivedAt",
         url=text(document, "OriginalLink"),
         user_agent=agent,
-        machine=is_machine(agent),
+        machine=bool(agent) and is_machine(agent),
     )
 
 

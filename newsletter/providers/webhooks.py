@@ -85,10 +85,3 @@ def moment(document: Mapping[str, Any], name: str) -> datetime:
     if parsed is None:
         raise BadInput(f"{name}: no ISO 8601 time: {value!r}")
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
-def is_machine(user_agent: str) -> bool:
-    """Whether an opening or click is known to be a proxy's: Gmail's image proxy names itself, and
-    Apple's Mail Privacy Protection sends the bare `Mozilla/5.0`."""
-    agent = user_agent.strip()
-    return "GoogleImageProxy" in agent or "YahooMailProxy" in agent or agent == "Mozilla/5.0"

@@ -13,8 +13,9 @@ from sqlalchemy import insert, select
 from newsletter import audience
 from newsletter.compiled import CompiledIssue, CompiledMessage, TrackedLink
 from newsletter.errors import NotFound
-from newsletter.events import ingest, is_machine, record_click, record_open
+from newsletter.events import ingest, record_click, record_open
 from newsletter.providers.base import Event, EventType
+from newsletter.providers.machines import is_machine
 from newsletter.reports import report
 from newsletter.store import Store
 from newsletter.store.schema import (

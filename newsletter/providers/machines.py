@@ -1,18 +1,11 @@
-"""Tells opens and clicks of machines from those of people, by who asks and how soon.
+"""Tells the opens and clicks of machines from those of people, by the user agent that asks.
 
-Mail programs that fetch images ahead, link scanners, crawlers and scripts name themselves; a
-scanner that hides still comes within seconds of delivery and takes many links at once.
+Mail programs that fetch images ahead, link scanners, crawlers and scripts name themselves.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
-
-#: A click this soon after the message was accepted is a scanner's: nobody reads that fast.
-SOON = timedelta(seconds=5)
-#: So many different links of one recipient within `SOON` are a scanner's.
-MANY_LINKS = 3
 
 # Apple's Mail Privacy Protection sends exactly "Mozilla/5.0"; Gmail's proxy names itself.
 _BARE = re.compile(r"Mozilla/[45]\.0", re.ASCII)
