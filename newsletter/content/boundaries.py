@@ -22,6 +22,7 @@ START_COST = 3.0  # what evidence must outweigh, in the units of the scores belo
 UNCERTAIN = 1.25  # a margin below this is reported
 _CERTAIN = 30.0  # more than all that can speak against a start
 _SHORT_ARTICLE = 40  # words; a text as short is rather a section
+_WINDOW = 3  # sections before one that it may take up the words of
 _WHOLE_ARTICLE = 90  # words; a text as long can stand by itself
 _MOST_SECTIONS = 700  # beyond it, the text is judged heading by heading
 
@@ -122,11 +123,12 @@ class _Evidence:
         gaps = sorted(section.heading.gap for section in titled[1:] if section.heading)
         self._usual_gap = gaps[len(gaps) // 2] if gaps else 0
         self._ruled = sum(section.ruled for section in sections)
-        self._bylines = sum(_has_meta(section) for section in sections)
-        # Where one article of a file has a conclusion, the others have too: the last above all.
-        closings = [_after_closing(section) > 4.0 for section in sections]
-        at_end = any(closings[-2:])
-        self._closing_custom = 2.5 if at_end else 1.0 if any(closings) else 0.0
+        # Where the first article has a by-line, the others have too.
+        bylines = any(_has_meta(section) for section in sections)
+        self._byline_custom = 2.0 if _has_meta(sections[0]) else 0.5 if bylines else 0.0
+        # Where one article of a file has a conclusion, the others often have too.
+        closings = any(_after_closing(section) > 4.0 for section in sections)
+        self._closing_custom = 1.0 if closings else 0.0
         self._whole_articles = _is_whole(sections[0])
         self._words = [SectionWords(section.title, section.paragraphs) for section in sections]
         self._mean_length = sum(len(s.title.split()) for s in titled) / max(len(titled), 1)
@@ -144,12 +146,12 @@ class _Evidence:
         section, before = self._sections[number], self._sections[number - 1]
         closing = _after_closing(before)
         score = closing - self._closing_custom * max(0.0, 1.0 - max(closing, 0.0) / 3.0)
-        score += 5.0 if _has_meta(section) else -2.0 if self._bylines else 0.0
+        score += 5.0 if _has_meta(section) else -self._byline_custom
         score += self._by_rule(section)
         score += 3.0 if section.called else 0.0
         if section.heading is None:
             return score - 1.0
-        score += cues.title_likeness(section.title)
+        score += cues.title_likeness(section.title) + cues.newness(section.title)
         score += self._by_style(section.heading)
         score += self._by_gap(section.heading)
         score += self._by_opening(number)
@@ -179,7 +181,7 @@ class _Evidence:
         return score
 
     def _by_level(self, heading: Block) -> float:
-        """Markdown that repeats its top level over deeper ones says itself what its articles are."""
+        """Markdown that repeats its top level over deeper ones says what its articles are."""
         level, levels = heading.level, sorted(self._levels)
         if level == 0:
             return -2.0
@@ -220,6 +222,8 @@ class _Evidence:
         before = self._words[max(0, number - 6) : number]
         new = {stem for stem in words.heading if not any(each.says(stem) for each in before)}
         score = 1.25 if any(stem in words.subject for stem in new) else 0.0
+        if not score and words.paragraphs_with_first(new):
+            score = 0.6
         after = self._words[number + 1 : number + 6]
         stays = sum(any(each.says(stem) for stem in new) for each in after)
         own = max((words.paragraphs_with(stem) for stem in new), default=0)
@@ -279,19 +283,19 @@ def _article_scores(sections: list[Section], own: list[float]) -> list[list[floa
     for start in range(len(sections)):
         topic = vocabulary[start].topic
         total = own[start]
-        row = [total - (1.0 if start and _is_short(sections[start]) else 0.0)]
+        row = [total - (_loneliness(sections[start]) if sections[start].heading else 0.0)]
         promised = start
         if start == 0 or own[start] > -1.5:
             promised += _promised(sections[start])
         seen: set[str] = set()
-        said = set(vocabulary[start].all)
         for number in range(start + 1, len(sections)):
             if number > promised:
                 strain = _strain(sections[number], vocabulary[number], topic)
-                total -= strain * _strangeness(vocabulary[number].all, said)
+                if strain:
+                    strain *= _strangeness(vocabulary, start, number)
+                total -= strain
             total -= _repetition(sections[number], titles[number], titles[start], seen)
             seen.add(titles[number])
-            said |= vocabulary[number].all
             row.append(total)
         table.append(row)
     return table
@@ -303,12 +307,22 @@ def _promised(section: Section) -> int:
     return 0 if listed > 1 else cues.promised_sections(section.title)
 
 
-def _is_short(section: Section) -> bool:
-    return sum(len(block.text.split()) for block in section.blocks) < _SHORT_ARTICLE
+def _loneliness(section: Section) -> float:
+    """What it costs a section to be an article by itself."""
+    if sum(len(block.text.split()) for block in section.blocks) < _SHORT_ARTICLE:
+        return 1.5
+    return 0.75 if len(section.blocks) < 2 else 0.0
 
 
-def _strangeness(words: frozenset[str], said: set[str]) -> float:
-    """0.6 for a section that speaks in the article's words, up to 1.4 for one that shares none."""
+def _strangeness(vocabulary: list[SectionWords], start: int, number: int) -> float:
+    """0.6 for a section that speaks in the article's words, up to 1.4 for one that shares none.
+
+    Of what was said, the first section and the latest count: else the longer an article is, the
+    better everything fits into it.
+    """
+    words = vocabulary[number].all
+    latest = range(max(start + 1, number - _WINDOW), number)
+    said = vocabulary[start].all.union(*(vocabulary[each].all for each in latest))
     shared = len(words & said) / len(words) if words else 0.25
     return max(0.6, 1.4 - 4.0 * shared)
 

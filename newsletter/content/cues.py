@@ -57,6 +57,7 @@ def closing_strength(paragraph: str) -> float:
     last = re.split(r"(?<=[.!?])\s+", tail)[-1]
     if _STRONG_CLOSING.match(paragraph) or _STRONG_CLOSING.match(last):
         return 2.0
+    last = "" if last.casefold().startswith("always") else last  # as often an order in a section
     if _WEAK_CLOSING.match(paragraph) or _WEAK_CLOSING.match(last) or _HAPPY_END.search(tail):
         return 1.0
     return 0.0
@@ -65,11 +66,13 @@ def closing_strength(paragraph: str) -> float:
 # --- headings -----------------------------------------------------------------------------------
 
 _BACK_MATTER = re.compile(
-    r"(?:frequently asked|faqs?\b|references?\b|sources?\b|further reading|bibliography|resources$"
+    r"(?:frequently asked|faqs?\b|further reading|bibliography|resources$"
+    r"|(?:references?|sources?|quellen|literatur|références?)"
+    r"(?=\W*$|:|,? (?:and|und|et|used|cited)\b)"
     r"|about the author|disclaimer|related (?:articles|posts|reading)|footnotes|notes$|glossary"
-    r"|häufige fragen|häufig gestellte|quellen|literatur|weiterführende|über (?:die autorin"
+    r"|häufige fragen|häufig gestellte|weiterführende|über (?:die autorin"
     r"|den autor)|anmerkungen|haftungsausschluss|questions fréquentes|foire aux questions"
-    r"|bibliographie|pour aller plus loin|à propos de l['’]auteur|références?)",
+    r"|bibliographie|pour aller plus loin|à propos de l['’]auteur)",
     re.IGNORECASE,
 )
 _GENERIC = re.compile(
@@ -153,6 +156,24 @@ def title_likeness(text: str) -> float:
     if _REFERS_BACK.match(text):  # "Who should not use it?" speaks of a subject named above
         score -= 1.5
     return score
+
+
+_DEFINITE = re.compile(
+    r"\b(?:the|your|its|their|his|her|our|der|die|das|dem|den|ihr\w*|dein\w*|le|la|les|votre|vos"
+    r"|son|sa|ses)\b|\bl['’]",
+    re.IGNORECASE,
+)
+_INDEFINITE = re.compile(r"\b(?:an?|ein|eine[nmrs]?|une?)\b", re.IGNORECASE)
+
+
+def newness(text: str) -> float:
+    """Whether a short heading names a new thing ("a Puppy") or one that is known ("the Crate")."""
+    name = text.partition(":")[0]
+    if len(name.split()) > 7:
+        return 0.0
+    if _INDEFINITE.search(name):
+        return 0.75
+    return -0.5 if _DEFINITE.search(name) else 0.0
 
 
 _COUNTS = {

@@ -49,7 +49,7 @@ class SectionWords:
         counts = Counter(itertools.chain.from_iterable(_stems(text) for text in paragraphs[:4]))
         common = [stem for stem, count in counts.most_common(4) if count > 1]
         taken_up = frozenset(stem for stem in self.heading if _has(opening, stem))
-        self.topic = taken_up or self.heading or (frozenset(common) or self.subject)
+        self.topic = taken_up or self.heading or frozenset(common) or self.subject or opening
 
     def mentions(self, topic: frozenset[str], paragraph: int) -> bool:
         return any(_has(self._paragraphs[paragraph], stem) for stem in topic)
@@ -59,6 +59,9 @@ class SectionWords:
 
     def says(self, stem: str) -> bool:
         return _has(self.all, stem)
+
+    def paragraphs_with_first(self, stems: set[str]) -> bool:
+        return bool(self._paragraphs) and any(_has(self._paragraphs[0], stem) for stem in stems)
 
     def paragraphs_with(self, stem: str) -> int:
         return sum(_has(words, stem) for words in self._paragraphs)
