@@ -6,12 +6,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, exists, func, or_, select
 
-from newsletter import outbox
 from newsletter.delivery import worked_on
 from newsletter.scheduling import next_moment
 from newsletter.service.runtime import Runtime
-from newsletter.store.schema import outbox as outbox_table
-from newsletter.store.schema import sends
+from newsletter.store.schema import outbox, sends
 
 SOON = timedelta(minutes=1)
 
@@ -20,7 +18,7 @@ def is_idle(runtime: Runtime, editions_seen: datetime | None) -> bool:
     """Whether nothing is due within a minute or in flight, in this process or another.
 
     `editions_seen` is when the last look at the editions began; None where they are not kept here.
-    A send that is paused or held, and mail that is tried again later than that, do not count.
+    A send that is paused or held, and mail that the provider put off, do not count.
     """
     soon = runtime.clock.now() + SOON
     with runtime.store.read() as connection:
@@ -45,8 +43,9 @@ def _sends_wait(connection: Connection, soon: datetime) -> bool:
 
 
 def _mail_waits(connection: Connection, soon: datetime) -> bool:
-    under_way = exists().where(outbox_table.c.state == "sending")
-    if connection.execute(select(under_way)).scalar_one():
-        return True
-    due = outbox.next_due(connection)
-    return due is not None and due <= soon
+    """Mail that was not tried yet, is under way, or whose doubt can be settled soon."""
+    mail = outbox.c
+    fresh = (mail.state == "pending") & (mail.attempts == 0)
+    due = or_(fresh, mail.state == "in_doubt") & (mail.not_before <= soon)
+    waiting = exists().where(or_(mail.state == "sending", due))
+    return bool(connection.execute(select(waiting)).scalar_one())
