@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from newsletter.content import cues
 from newsletter.content.blocks import Block
-from newsletter.content.openings import opens_article
+from newsletter.content.openings import opens_article, orders
 from newsletter.content.sentences import words_of
 from newsletter.content.subjects import SectionWords
 
@@ -152,6 +152,7 @@ class _Evidence:
         if section.heading is None:
             return score - 1.0
         score += cues.title_likeness(section.title) + cues.newness(section.title)
+        score -= 1.5 if orders(section.title) else 0.0
         score += self._by_style(section.heading)
         score += self._by_gap(section.heading)
         score += self._by_opening(number)
@@ -236,7 +237,7 @@ class _Evidence:
         score = 0.5 if words > self._mean_length + 1 else 0.0
         score += 0.75 if words > 4 else 0.25 if words > 3 else 0.0
         if words < 3 and len(self._first_words) > 2:
-            score -= 1.0 if words == 1 else 0.5
+            score -= 2.0 if words == 1 else 1.5
         return score
 
     def _asks_as_first(self, number: int) -> bool:

@@ -168,12 +168,13 @@ _INDEFINITE = re.compile(r"\b(?:an?|ein|eine[nmrs]?|une?)\b", re.IGNORECASE)
 
 def newness(text: str) -> float:
     """Whether a short heading names a new thing ("a Puppy") or one that is known ("the Crate")."""
-    name = text.partition(":")[0]
+    name, _, more = text.partition(":")
     if len(name.split()) > 7:
         return 0.0
+    score = 0.5 if len(more.split()) > 3 else 0.0
     if _INDEFINITE.search(name):
-        return 0.75
-    return -0.5 if _DEFINITE.search(name) else 0.0
+        return score + 0.75
+    return score - (0.5 if _DEFINITE.search(name) else 0.0)
 
 
 _COUNTS = {

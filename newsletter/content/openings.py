@@ -44,6 +44,9 @@ _WIDE_VIEW = re.compile(
     r"|earned|grown|emerged|taken|moved|transformed|changed|made|surged|risen|won|captured)\b"
     r"|\b(?:is|are|remains?) (?:a|an|one of|among|some of) (?:the )?(?:\w+[- ])?(?:most|best"
     r"|popular|powerful|common|essential|vital|\w+est)\b|\bplays? an? (?:\w+ )?role\b"
+    r"|\b(?:nearly|almost|more than|about|around|up to|over|fast|rund|etwa|mehr als|près d['e’]|plus"
+    r" d['e’]) ?(?:\w+ )?(?:third|half|quarter|percent|million\w*|billion\w*|hälfte|drittel|moitié"
+    r"|tiers)\b"
     r"|\b(?:often|widely)"
     r" (?:overlooked|considered|called|referred|regarded|neglected|misunderstood)\b"
     r"|\b(?:celebrated|beloved|renowned|prized|hailed|cherished)\b|\balso known as\b|\bknown (?:as"
@@ -67,6 +70,11 @@ _TURNS = re.compile(
     r"|ce guide|dans cet article)",
     re.IGNORECASE,
 )
+
+
+def orders(heading: str) -> bool:
+    """Whether a heading tells the reader to do something ("Let the Dough Rest")."""
+    return not heading.endswith("?") and is_instruction(heading, guess_language(heading))
 
 
 def opens_article(paragraph: str) -> float:
