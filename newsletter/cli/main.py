@@ -65,7 +65,7 @@ def main() -> None:
 def run(command: Callable[[], object]) -> None:
     """Run a command line and turn its ending into an exit code; no traceback reaches a user."""
     if "--version" in sys.argv[1:]:
-        print(f"newsletter {__version__}")  # noqa: T201
+        typer.echo(f"newsletter {__version__}")
         raise SystemExit(0)
     for name in ("stdout", "stderr"):  # closed by whoever started us (`>&-`)
         if getattr(sys, name) is None:
@@ -73,7 +73,7 @@ def run(command: Callable[[], object]) -> None:
     try:
         command()
     except NewsletterError as error:
-        print(f"newsletter: {error}", file=sys.stderr)  # noqa: T201
+        typer.echo(f"newsletter: {error}", err=True)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -81,10 +81,10 @@ def run(command: Callable[[], object]) -> None:
         raise SystemExit(0) from None
     except OSError as error:
         hint = _REMEDIES.get(error.errno or 0, "See that it is there and can be used.")
-        print(f"newsletter: {error}\n  {hint}", file=sys.stderr)  # noqa: T201
+        typer.echo(f"newsletter: {error}\n  {hint}", err=True)
         raise SystemExit(5) from None
     except Exception as error:  # a fault of ours: whoever meets it needs words, we the details
-        print(f"newsletter: {_fault(error)}", file=sys.stderr)  # noqa: T201
+        typer.echo(f"newsletter: {_fault(error)}", err=True)
         raise SystemExit(1) from None
 
 

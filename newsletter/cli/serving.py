@@ -63,7 +63,7 @@ def run(
         async with open_site(runtime.workspace, runtime.store, runtime.clock) as app:
             await serve_app(app, listener, runtime.stop)
 
-    print(f"The site is at {address_of(listener)}", file=sys.stderr, flush=True)  # noqa: T201
+    typer.echo(f"The site is at {address_of(listener)}", err=True)
     with contextlib.closing(listener):
         run_service(context, new_ticker(), beside=site)
 

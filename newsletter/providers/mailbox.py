@@ -5,16 +5,15 @@ The API is described in docs/contract.md; this module knows only HTTP, not the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
-from newsletter.clock import Clock
 from newsletter.errors import BadInput
+from newsletter.providers.account import HttpProvider
 from newsletter.providers.answers import failure, json_body
 from newsletter.providers.base import (
     Accepted,
@@ -33,7 +32,7 @@ from newsletter.providers.base import (
     WebhookRequest,
 )
 from newsletter.providers.fields import address, content
-from newsletter.providers.transport import Response, Transport
+from newsletter.providers.transport import Response
 from newsletter.providers.webhooks import (
     json_object,
     moment,
@@ -41,7 +40,6 @@ from newsletter.providers.webhooks import (
     text_map,
     verify_authorization,
 )
-from newsletter.settings import ProviderSettings
 
 BASE_URL = "http://127.0.0.1:8025"
 
@@ -56,29 +54,15 @@ CAPABILITIES = Capabilities(
 )
 
 
-class MailboxProvider:
+class MailboxProvider(HttpProvider):
     """The client of one mailbox server."""
 
-    def __init__(
-        self,
-        settings: ProviderSettings,
-        *,
-        api_key: str,
-        webhook_secrets: Sequence[str],
-        clock: Clock,
-        transport: Transport,
-    ) -> None:
-        self.settings = settings
-        self.capabilities = (
-            CAPABILITIES
-            if settings.lookup_lag is None
-            else replace(CAPABILITIES, lookup_lag=settings.lookup_lag)
-        )
-        self._root = settings.base_url or BASE_URL
-        self._authorization = {"Authorization": f"Bearer {api_key}"}
-        self._secrets = webhook_secrets
-        self._clock = clock
-        self._transport = transport
+    declared = CAPABILITIES
+    base_url = BASE_URL
+
+    @staticmethod
+    def authorization(api_key: str) -> Mapping[str, str]:
+        return {"Authorization": f"Bearer {api_key}"}
 
     # --- request --------------------------------------------------------------------------------
 
@@ -95,7 +79,7 @@ class MailboxProvider:
         result = await self._transport.request(
             "POST",
             self._root + prepared.path,
-            headers={**prepared.headers, **self._authorization},
+            headers={**prepared.headers, **self._headers},
             body=prepared.body,
             timeout=self.settings.timeout,
         )
@@ -119,7 +103,7 @@ class MailboxProvider:
         result = await self._transport.request(
             "GET",
             f"{self._root}/v1/batches/{quote(key, safe='')}",
-            headers=self._authorization,
+            headers=self._headers,
             timeout=self.settings.timeout,
         )
         if not isinstance(result, Response):
@@ -143,9 +127,6 @@ class MailboxProvider:
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise BadInput("events: not a list of objects")
         return [_event(item) for item in items]
-
-    async def close(self) -> None:
-        await self._transport.close()
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -8,7 +8,6 @@ doubt is settled by look-up alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import parseaddr
 from typing import Any
@@ -16,7 +15,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from newsletter.clock import Clock
+from newsletter.providers.account import HttpProvider
 from newsletter.providers.answers import failure, json_body, retry_after
 from newsletter.providers.base import (
     Accepted,
@@ -36,9 +35,8 @@ from newsletter.providers.base import (
 )
 from newsletter.providers.fields import address, content
 from newsletter.providers.postmark_events import parse_event
-from newsletter.providers.transport import Response, Transport
+from newsletter.providers.transport import Response
 from newsletter.providers.webhooks import json_object, verify_authorization
-from newsletter.settings import ProviderSettings
 
 BASE_URL = "https://api.postmarkapp.com"
 
@@ -74,30 +72,19 @@ _INACTIVE = 406
 _FOR_NOW = frozenset({100, 429})  # maintenance, rate limit
 
 
-class PostmarkProvider:
+class PostmarkProvider(HttpProvider):
     """One Postmark server, by its server token."""
 
-    def __init__(
-        self,
-        settings: ProviderSettings,
-        *,
-        api_key: str,
-        webhook_secrets: Sequence[str],
-        clock: Clock,
-        transport: Transport,
-    ) -> None:
-        self.settings = settings
-        self.capabilities = (
-            CAPABILITIES
-            if settings.lookup_lag is None
-            else replace(CAPABILITIES, lookup_lag=settings.lookup_lag)
-        )
-        self._root = settings.base_url or BASE_URL
-        self._stream = settings.stream or _BROADCAST
-        self._headers = {"X-Postmark-Server-Token": api_key, "Accept": "application/json"}
-        self._secrets = webhook_secrets
-        self._clock = clock
-        self._transport = transport
+    declared = CAPABILITIES
+    base_url = BASE_URL
+
+    @staticmethod
+    def authorization(api_key: str) -> Mapping[str, str]:
+        return {"X-Postmark-Server-Token": api_key, "Accept": "application/json"}
+
+    @property
+    def _stream(self) -> str:
+        return self.settings.stream or _BROADCAST
 
     # --- request --------------------------------------------------------------------------------
 
@@ -185,9 +172,6 @@ class PostmarkProvider:
     def events(self, request: WebhookRequest, *, now: datetime) -> list[Event]:
         verify_authorization(request, self._secrets)
         return parse_event(json_object(request.body, "the webhook"))
-
-    async def close(self) -> None:
-        await self._transport.close()
 
 
 def _message(message: Message, key: str, stream: str) -> dict[str, Any]:
