@@ -57,6 +57,8 @@ def _story(view: View, notes: Footnotes, words: Words) -> str:
     pieces = [_title(view.title)] if view.title else []
     if view.image and view.alt:
         pieces.append(wrap(f"[{view.alt}]"))
+    if view.source and view.source.author:
+        pieces.append(wrap(f"{words.by} {view.source.author}"))
     pieces.append(to_text(view.tokens, notes))
     if view.href:
         pieces.append(f"{words.read_on}{words.colon} {in_url(view.href)}")
