@@ -327,7 +327,7 @@ def test_a_source_gives_title_author_and_where_to_read_on(
     assert html.count("ana+x@example.com") == 1
     assert html.count("A &lt;b&gt;title&lt;/b&gt;") == 2
     assert "By Rosa" in html
-    assert "\n\nBy Rosa\n\nOne\n" in text(rendered)
+    assert "\n\nBy Rosa" in text(rendered)
     assert html.count("Read on&nbsp;→") == 2
     told = render(
         "::: excerpt {from=articles/file title=Own}\nOne\n:::\n\n"
