@@ -8,6 +8,7 @@ over all of them; how much it wins by at each heading says what is uncertain.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -129,6 +130,8 @@ class _Evidence:
         # Where one article of a file has a conclusion, the others often have too.
         closings = any(_after_closing(section) > 4.0 for section in sections)
         self._closing_custom = 1.0 if closings else 0.0
+        firsts = sorted(_first_length(section) for section in sections if section.paragraphs)
+        self._usual_first = firsts[len(firsts) // 2] if firsts else 0
         self._whole_articles = _is_whole(sections[0])
         self._words = [SectionWords(section.title, section.paragraphs) for section in sections]
         self._mean_length = sum(len(s.title.split()) for s in titled) / max(len(titled), 1)
@@ -187,7 +190,7 @@ class _Evidence:
         if level == 0:
             return -2.0
         if len(levels) == 1:
-            return 0.75 if level == 1 else 0.0
+            return 0.25 if level == 1 else 0.0
         if level > levels[0]:
             return -10.0
         if cues.title_likeness(heading.text) < -5.0:  # "# Conclusion", "# References"
@@ -215,7 +218,9 @@ class _Evidence:
             score += 0.75
         if self._whole_articles and _is_whole(section):
             score += 2.0
-        return score + opens_article(opening)
+        # An article's first sentence is longer than those that its sections begin with.
+        longer = _first_length(section) - self._usual_first
+        return score + opens_article(opening) + max(-0.75, min(0.1 * longer, 0.75))
 
     def _by_subject(self, number: int) -> float:
         """Whether a heading brings a subject that is new and stays: titles do, sections rarely."""
@@ -230,7 +235,8 @@ class _Evidence:
         own = max((words.paragraphs_with(stem) for stem in new), default=0)
         score += min(0.5 * stays, 1.5) if stays else 0.5 * (own > 2)
         score += 3.0 if new and self._asks_as_first(number) else 0.0
-        return score + self._by_length(len(words_of(self._sections[number].title)))
+        length = self._by_length(len(words_of(self._sections[number].title)))
+        return score + (length if new else min(length, 0.25))
 
     def _by_length(self, words: int) -> float:
         """Titles are longer than the headings inside an article, in general and in this text."""
@@ -250,6 +256,13 @@ class _Evidence:
             return False
         own = self._words[number]
         return any(stem in own.subject for stem in own.heading - self._words[0].heading)
+
+
+def _first_length(section: Section) -> int:
+    """The words of the first sentence."""
+    if not section.paragraphs:
+        return 0
+    return len(re.split(r"(?<=[.!?])\s", section.paragraphs[0][:600], maxsplit=1)[0].split())
 
 
 def _is_whole(section: Section) -> bool:
