@@ -20,7 +20,8 @@ from newsletter.content.sentences import words_of
 from newsletter.content.subjects import SectionWords
 
 START_COST = 3.0  # what evidence must outweigh, in the units of the scores below
-UNCERTAIN = 1.25  # a margin below this is reported
+UNCERTAIN = 2.0  # a margin below this is reported
+_PLAIN_SECTION = -3.5  # evidence below this is a section's, whatever the margin
 _CERTAIN = 30.0  # more than all that can speak against a start
 _SHORT_ARTICLE = 40  # words; a text as short is rather a section
 _WINDOW = 3  # sections before one that it may take up the words of
@@ -108,7 +109,12 @@ def find_starts(sections: list[Section]) -> tuple[list[int], list[Doubt]]:
         return [0, *(number for number, score in enumerate(own) if number and score > 0)], []
     table = _article_scores(sections, own)
     starts, doubts = _best(table)
-    return starts, [doubt for doubt in doubts if doubt.margin < UNCERTAIN]
+    return starts, [doubt for doubt in doubts if _is_doubtful(doubt, own[doubt.section])]
+
+
+def _is_doubtful(doubt: Doubt, own: float) -> bool:
+    """A heading that is by itself a section's is none for its neighbours' sake."""
+    return doubt.margin < UNCERTAIN and (doubt.starts or own > _PLAIN_SECTION)
 
 
 class _Evidence:
@@ -190,7 +196,7 @@ class _Evidence:
         if level == 0:
             return -2.0
         if len(levels) == 1:
-            return 0.25 if level == 1 else 0.0
+            return (1.25 if self._whole_articles else 0.25) if level == 1 else 0.0
         if level > levels[0]:
             return -10.0
         if cues.title_likeness(heading.text) < -5.0:  # "# Conclusion", "# References"

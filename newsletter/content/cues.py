@@ -122,6 +122,10 @@ _TITLE_LIKE = re.compile(
     r"|\d+ (?:conseils|astuces|raisons|façons|idées|étapes))",
     re.IGNORECASE,
 )
+_LOOKS_CLOSER = re.compile(
+    r": (?:a (?:closer|deeper) look|ein genauerer blick|im detail|en détail)",
+    re.IGNORECASE,
+)
 _NUMBERED_ARTICLE = re.compile(
     r"(?:article|artikel|story|beitrag)\s+(?:\d{1,3}|[ivx]{1,5})\b", re.I
 )
@@ -151,6 +155,8 @@ def title_likeness(text: str) -> float:
         score -= 5.0
     if _TITLE_LIKE.search(text):
         score += 1.5
+    if _LOOKS_CLOSER.search(text):
+        score -= 1.0
     if _SECTION_LIKE.match(text):
         score -= 1.5 if len(text.split()) < 5 else 0.5
     if _REFERS_BACK.match(text):  # "Who should not use it?" speaks of a subject named above
