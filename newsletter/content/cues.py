@@ -97,7 +97,7 @@ _SECTION_LIKE = re.compile(
     r"|the (?:role|importance|benefits|science|basics|risks|cost|process|right|best time) ?(?:of"
     r"|behind|to|$)?|common (?:mistakes|problems|questions|misconceptions)|potential\b|possible\b"
     r"|types? of\b|choosing\b|preparing\b|alternative\b|other\b|additional\b|practical\b"
-    r"|benefits of\b|risks of\b|factors\b|professional\b|considerations\b|signs of\b|tips for\b"
+    r"|benefits of\b|risks of\b|factors\b|professional\b|considerations\b|signs\b|tips for\b"
     r"|mistakes\b|dealing with\b|avoiding\b|using\b|step\b|clinical\b|expected\b|possible\b"
     r"|was (?:ist|sind|hilft|kostet)\b|wie (?:oft|viel|lange|funktioniert|wirkt|wird|man)\b"
     r"|wer (?:sollte|kann)\b|wann\b|warum\b|welche\w*\b|die (?:richtige|wichtigsten|vorteile"
@@ -246,6 +246,13 @@ _DEFINES = re.compile(
 )
 
 
+_STATES = re.compile(
+    r"(?:\w+[-'’ ]){1,4}?(?:is|are|has|have|was|were|can|ist|sind|hat|haben|gilt|gelten|est"
+    r"|sont|a|ont)\s",
+    re.IGNORECASE,
+)
+
+
 def introduces(paragraph: str) -> bool:
     """Whether a paragraph opens an article ("In this guide …", "In recent years …")."""
     return _INTRODUCES.search(paragraph[:200]) is not None
@@ -254,6 +261,11 @@ def introduces(paragraph: str) -> bool:
 def defines(paragraph: str) -> bool:
     """Whether it begins by saying what something is ("X, a procedure that …", "X is a …")."""
     return _DEFINES.match(paragraph[:200]) is not None
+
+
+def states(paragraph: str) -> bool:
+    """Whether it begins by saying something of a subject in general ("Monsteras are …")."""
+    return _STATES.match(paragraph) is not None
 
 
 # --- calls to action ----------------------------------------------------------------------------

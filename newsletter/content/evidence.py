@@ -160,6 +160,8 @@ class Evidence:
         before = self._words[max(0, number - 6) : number]
         new = {stem for stem in words.heading if not any(each.says(stem) for each in before)}
         score = 1.25 if any(stem in words.subject for stem in new) else 0.0
+        if score and len(words_of(self._sections[number].title)) > 2:
+            score += 0.5 if cues.states(self._sections[number].paragraphs[0]) else 0.0
         if not score and words.paragraphs_with_first(new):
             score = 0.6
         after = self._words[number + 1 : number + 6]

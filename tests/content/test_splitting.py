@@ -426,3 +426,71 @@ Ratio
 One part coffee to eight parts water.
 """
     assert titles(divide(text)) == ["How to Brew Pour-Over Coffee", "Cold Brew at Home"]
+
+
+@pytest.mark.parametrize("style", ["no blank lines", "blank lines", "windows", "capitals", "bold"])
+@pytest.mark.parametrize("name", ["unclosed", "unclosed-german"])
+def test_articles_that_end_without_a_closing_are_told_apart(name: str, style: str) -> None:
+    check(GROUPS[name], STYLES[style])
+
+
+PROSE = """\
+Why your towels smell
+
+Towels smell when they stay damp. The bacteria that cause it live in the loops of the cotton, and
+they multiply each night that a towel hangs folded over a hook.
+
+Wash them at sixty degrees and leave out the softener, which coats the fibres and keeps the water
+in. Hang them over a bar afterwards, spread out, with the window open for a quarter of an hour.
+
+A towel that has smelled for months may need two washes, the first with a cup of vinegar.
+
+How to read a wine label in one minute
+{byline}
+The largest word on a label is often the least useful one. Look for the place instead: the smaller
+the region that is named, the stricter are the rules that the wine had to follow.
+
+The vintage tells how old it is, and little else in a warm country. The alcohol tells more, since
+ripe grapes give more of it, and a white of fourteen per cent will never taste light.
+
+What no label can tell you is how the bottle was kept. So buy where bottles are sold quickly.
+
+Is a dishwasher worth the money?
+
+A dishwasher uses less water than a tap that runs, and it does so every day of the year. For a
+family of four it saves about an hour a week, which is what most people buy it for.
+
+For someone who eats alone it stands half empty, and half a load costs as much as a full one does.
+Try to count your plates for a week. If they fill the machine twice, buy it; if not, leave it.
+"""
+
+
+@pytest.mark.parametrize("byline", ["", "\nBy Marta Lindqvist\n"])
+@pytest.mark.parametrize("mark", ["", "# "])
+def test_articles_without_sections_are_found_without_any_closing(byline: str, mark: str) -> None:
+    wanted = [
+        "Why your towels smell",
+        "How to read a wine label in one minute",
+        "Is a dishwasher worth the money?",
+    ]
+    text = PROSE.format(byline=byline)
+    for title in wanted:
+        text = text.replace(title, mark + title)
+    assert titles(divide(text)) == wanted
+
+
+def test_a_title_after_a_separator_is_no_uncertainty() -> None:
+    text = PROSE.format(byline="")
+    for title in ("How to read a wine", "Is a dishwasher"):
+        text = text.replace(title, f"---\n\n{title}")
+    division = divide(text)
+    assert len(division.parts) == 3
+    assert division.uncertain == []
+
+
+def test_a_level_that_repeats_over_deeper_ones_is_the_articles() -> None:
+    text = "# Salt\n\nSalt keeps.\n\n## Kinds\n\nFine.\n\n# Its uses\n\nUse it.\n\n"
+    text += "# Pepper\n\nIt burns.\n"
+    division = divide(text)
+    assert titles(division) == ["Salt", "Its uses", "Pepper"]
+    assert division.uncertain == []
