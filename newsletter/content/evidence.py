@@ -146,8 +146,9 @@ class Evidence:
         opening = section.paragraphs[0]
         if cues.introduces(opening):
             score += 1.0
-        if cues.defines(opening):
-            score += 0.75
+        words = self._words[number]
+        if cues.defines(opening):  # the heading's own subject; or else something in passing
+            score += 0.75 if words.heading & words.subject else 0.25
         if self._whole_articles and _is_whole(section):
             score += 2.0
         # An article's first sentence is longer than those that its sections begin with.
