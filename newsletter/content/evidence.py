@@ -149,11 +149,11 @@ class Evidence:
         words = self._words[number]
         if cues.defines(opening):  # the heading's own subject; or else something in passing
             score += 0.75 if words.heading & words.subject else 0.25
-        if self._whole_articles and _is_whole(section):
-            score += 2.0
+        score = min(score + opens_article(opening), 1.75)  # the signs overlap
+        score += 2.0 if self._whole_articles and _is_whole(section) else 0.0
         # An article's first sentence is longer than those that its sections begin with.
         longer = _first_length(section) - self._usual_first
-        return score + opens_article(opening) + max(-0.75, min(0.1 * longer, 0.75))
+        return score + max(-0.75, min(0.1 * longer, 0.75))
 
     def _by_subject(self, number: int) -> float:
         """Whether a heading brings a subject that is new and stays: titles do, sections rarely."""
