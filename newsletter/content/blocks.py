@@ -13,6 +13,7 @@ from typing import Literal
 
 from newsletter.content import cues
 from newsletter.content.body import HEADING, LIST_ITEM
+from newsletter.content.bylines import parse_meta
 
 BlockKind = Literal["heading", "paragraph", "item", "rule", "meta", "call"]
 
@@ -88,7 +89,7 @@ def _block(line: str, text: str, number: int, gap: int) -> Block:
         plain = re.sub(r"\s+#+$", "", title[2]).strip("* ")
         return Block("heading", plain, number, number, gap, level=len(title[1]))
     item = LIST_ITEM.match(line)
-    if item and not (item[0].strip()[0].isdigit() and cues.parse_meta(text)):  # "3. April 2024"
+    if item and not (item[0].strip()[0].isdigit() and parse_meta(text)):  # "3. April 2024"
         words = " ".join(line[item.end() :].split())
         return Block("item", words, number, number, gap, marker=item[0].strip())
     return Block("paragraph", text, number, number, gap)
@@ -198,7 +199,7 @@ def _mark_headings(blocks: list[Block]) -> list[Block]:
 def _with_meta(blocks: list[Block], index: int) -> Block:
     """A by-line or date counts as such at the top of a text or beside what may be a heading."""
     block = blocks[index]
-    if block.kind != "paragraph" or cues.parse_meta(block.text) is None:
+    if block.kind != "paragraph" or parse_meta(block.text) is None:
         return block
     before = blocks[index - 1] if index else None
     if (

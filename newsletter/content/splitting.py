@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from newsletter.content.blocks import Block, read_blocks, split_lines
 from newsletter.content.boundaries import Doubt, find_starts, sections_of
-from newsletter.content.cues import parse_meta
+from newsletter.content.bylines import parse_meta
 from newsletter.content.evidence import Section
 from newsletter.content.sentences import count_words
 from newsletter.content.tips import short_title
