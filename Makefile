@@ -29,6 +29,8 @@ test: .venv/installed-dev
 test-fast: .venv/installed-dev
 	@mkdir -p var
 	$(BIN)/python -m pytest -q -n 2 -m "not (slow or browser or postgres or command)" \
+	    --ignore=tests/web --ignore=tests/service --ignore=tests/mailbox --ignore=tests/providers \
+	    --ignore=tests/delivery/test_settling.py --ignore=tests/delivery/test_races.py \
 	    --basetemp=var/pytest $(TESTS)
 
 check: .venv/installed-dev
