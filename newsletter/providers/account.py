@@ -5,6 +5,7 @@ A provider's own module says the rest; it declares its defaults as class attribu
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -15,7 +16,7 @@ from newsletter.providers.transport import Transport
 from newsletter.settings import ProviderSettings
 
 
-class HttpProvider:
+class HttpProvider(ABC):
     """One account at a provider. `declared` is what its API can do, `base_url` where it is."""
 
     declared: ClassVar[Capabilities]
@@ -41,9 +42,9 @@ class HttpProvider:
         self._transport = transport
 
     @staticmethod
+    @abstractmethod
     def authorization(api_key: str) -> Mapping[str, str]:
         """The headers that every request to the API carries."""
-        raise NotImplementedError
 
     async def close(self) -> None:
         await self._transport.close()
