@@ -49,17 +49,25 @@ def _root(workspace: base.WorkspaceOption = None) -> None:
     base._given["workspace"] = workspace
 
 
-#: These end in order with 0 on SIGTERM, from their first moment on.
+#: These end in order from their first moment on: with 0 on SIGTERM, with 130 on Ctrl-C.
 _LONG_RUNNING = frozenset({"scheduler", "worker", "web", "run", "mailbox", "preview", "demo"})
 
 
 def main() -> None:
     """The console script: never a traceback, always one of the contract's exit codes."""
     if not _LONG_RUNNING.isdisjoint(sys.argv[1:]):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it has a handler of its own
+        # Until they have handlers of their own. No KeyboardInterrupt: raised while an extension
+        # module is imported, CPython ends the process by the signal even if it was handled.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    run(_command_line)
+
+
+def _command_line() -> None:
+    """The commands of every room; importing them takes a while, in which Ctrl-C may come too."""
     for room in ROOMS:
         importlib.import_module(f"newsletter.cli.{room}").register(app)
-    run(app)
+    app()
 
 
 def run(command: Callable[[], object]) -> None:

@@ -216,7 +216,7 @@ class _Demo:
         try:
             while all(process.poll() is None for _, process in self.stage.processes):
                 time.sleep(0.5)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             self.stage.say("ending …")
             raise
         raise DoesNotHold("a part of the demo ended by itself", hint=self.stage.logs_hint())
