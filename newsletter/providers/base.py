@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, Protocol
 
+from newsletter.compiled import Context, Part, join
 from newsletter.errors import NewsletterError
 from newsletter.settings import ProviderSettings
 
@@ -68,6 +69,63 @@ class Batch:
     key: str
     messages: Sequence[Message]
     kind: Literal["broadcast", "transactional"] = "broadcast"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What one variant of a send says to everybody: literals, and slots that index the values.
+
+    `contexts` are the places of the values, one each: a value is escaped for its place already and
+    goes there as it is. `name` is stable and unique within the provider's account, 32 hex digits:
+    what a provider keeps of the form is kept under it.
+    """
+
+    name: str
+    contexts: tuple[Context, ...]
+    sender: tuple[str, str]
+    reply_to: str
+    subject: tuple[Part, ...]
+    html: tuple[Part, ...]
+    text: tuple[Part, ...]
+    headers: tuple[tuple[str, tuple[Part, ...]], ...]
+    attachments: tuple[Attachment, ...] = ()
+
+    def message(self, personal: Personal) -> Message:
+        """One recipient's whole message."""
+        values = personal.values
+        return Message(
+            to=personal.to,
+            sender=self.sender,
+            reply_to=self.reply_to,
+            subject=join(self.subject, values),
+            html=join(self.html, values),
+            text=join(self.text, values),
+            headers=tuple((name, join(parts, values)) for name, parts in self.headers),
+            metadata=personal.metadata,
+            attachments=self.attachments,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """One recipient of a form: (name, address), a value for each slot, metadata."""
+
+    to: tuple[str, str]
+    values: tuple[str, ...] = field(repr=False)
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FormBatch:
+    """Recipients of one form for one request, so that what is the same is encoded once."""
+
+    key: str
+    form: Form
+    recipients: Sequence[Personal]
+
+    def whole(self) -> Batch:
+        """The same as whole messages, for a provider that knows nothing cheaper."""
+        return Batch(self.key, [self.form.message(person) for person in self.recipients])
 
 
 @dataclass(frozen=True, slots=True)
