@@ -196,6 +196,13 @@ sends = Table(
     Column("not_before", Instant),
     # When a person last let a paused or held send go on: its lateness counts from here.
     Column("released_at", Instant),
+    # Batches numbered up to it go first, as a sample; NULL: there is none.
+    Column("canary", Integer),
+    Column("canary_at", Instant),  # when the last of them was done
+    Column("canary_passed", Boolean),
+    Column("starts_at", Instant),  # of its first wave; NULL: `at`
+    # Whether `at` is meant in each recipient's own time zone.
+    Column("local_time", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint(
         "state IN ('scheduled','sending','sent','paused','held','cancelled')", name="state"
     ),
@@ -337,6 +344,11 @@ batches = Table(
     # Grows with every lease: who lost the lease makes no attempt and gives nothing back.
     Column("lease_token", Integer, nullable=False, server_default="0"),
     Column("lease_until", Instant),
+    Column("pool", Text, nullable=False, server_default=""),  # of domains with a rate of their own
+    Column("due_at", Instant),  # of its wave: not leased before
+    Column("provider", Text),  # the one it failed over to; NULL: the send's
+    # Deliveries by state; NULL: not known, count the rows.
+    Column("counts", Json),
     Index("ix_batches_send_id_state", "send_id", "state"),
 )
 

@@ -1,8 +1,31 @@
 """What the delivery engine keeps beside the ledger's rows, a function for each concern."""
 
+import sqlalchemy as sa
+from alembic import op
+
 revision = "0002"
 down_revision = "0001"
+
+_INSTANT = sa.BigInteger()  # microseconds since 1970-01-01T00:00Z
+_JSON = sa.Text()
 
 
 def upgrade() -> None:
     """Each concern adds its own tables and columns."""
+    _ledger()
+
+
+def _ledger() -> None:
+    """Batches by pool, wave and provider, with their counts; a send's sample and its waves."""
+    op.add_column("batches", sa.Column("pool", sa.Text(), server_default="", nullable=False))
+    op.add_column("batches", sa.Column("due_at", _INSTANT, nullable=True))
+    op.add_column("batches", sa.Column("provider", sa.Text(), nullable=True))
+    op.add_column("batches", sa.Column("counts", _JSON, nullable=True))
+    op.add_column("sends", sa.Column("canary", sa.Integer(), nullable=True))
+    op.add_column("sends", sa.Column("canary_at", _INSTANT, nullable=True))
+    op.add_column("sends", sa.Column("canary_passed", sa.Boolean(), nullable=True))
+    op.add_column("sends", sa.Column("starts_at", _INSTANT, nullable=True))
+    op.add_column(
+        "sends",
+        sa.Column("local_time", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+    )
