@@ -375,6 +375,23 @@ attempts = Table(
     Index("ix_attempts_state_settle_at", "state", "settle_at"),
 )
 
+# Of a provider, shared by all workers: whether it is given anything new. No row: it never failed.
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("state", String(16), nullable=False),  # closed, open
+    Column("failures", Integer, nullable=False, server_default="0"),  # of requests, in a row
+    Column("failing_since", Instant),
+    Column("reason", Text, nullable=False, server_default=""),  # of the last failure
+    Column("openings", Integer, nullable=False, server_default="0"),  # in a row: the pause doubles
+    Column("retry_at", Instant),  # when one batch may try it
+    Column("probe_until", Instant),  # while one tries it; whoever claimed that may have vanished
+    # Since when it fails again and again, which the editors are told once; and when it last closed.
+    Column("episode", Instant),
+    Column("closed_at", Instant),
+)
+
 # --- events and tracking ------------------------------------------------------------------------
 
 events = Table(

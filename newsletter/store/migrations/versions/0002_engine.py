@@ -13,6 +13,7 @@ _JSON = sa.Text()
 def upgrade() -> None:
     """Each concern adds its own tables and columns."""
     _ledger()
+    _breakers()
 
 
 def _ledger() -> None:
@@ -28,4 +29,22 @@ def _ledger() -> None:
     op.add_column(
         "sends",
         sa.Column("local_time", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
+    )
+
+
+def _breakers() -> None:
+    """Of each provider that failed, whether it is given anything new."""
+    op.create_table(
+        "breakers",
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("failing_since", _INSTANT, nullable=True),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("openings", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("retry_at", _INSTANT, nullable=True),
+        sa.Column("probe_until", _INSTANT, nullable=True),
+        sa.Column("episode", _INSTANT, nullable=True),
+        sa.Column("closed_at", _INSTANT, nullable=True),
+        sa.PrimaryKeyConstraint("provider", name=op.f("pk_breakers")),
     )
