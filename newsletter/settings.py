@@ -43,6 +43,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = 100 * 365 * 86400  # seconds; a date so far off can still be reckoned with
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)")
 
 
@@ -69,6 +70,26 @@ def _parse_rate(value: object) -> object:
     elif isinstance(value, float):
         return value
     raise ValueError('write a rate of recipients in quotes, such as "100/s" or "600/m"')
+
+
+def _parse_percent(value: object) -> object:
+    if isinstance(value, float) and 0 <= value <= 1:
+        return value
+    match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match and float(match[1]) <= 100:
+        return float(match[1]) / 100
+    raise ValueError('write a part of the whole in quotes, such as "5%" or "0.3%"')
+
+
+def _parse_sample(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return str(value)
+    if isinstance(value, str) and (not value or value.strip().isdecimal()):
+        return value.strip()
+    if isinstance(value, str) and _PERCENT.fullmatch(value.strip()):
+        _parse_percent(value)
+        return value.strip()
+    raise ValueError('write a part of the recipients, such as "5%", or a number of them')
 
 
 def _one_line(value: str) -> str:
@@ -112,6 +133,8 @@ def is_loopback(url: str) -> bool:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 SomeTime = Annotated[Duration, AfterValidator(_some_time)]
 Rate = Annotated[float, BeforeValidator(_parse_rate)]
+Percent = Annotated[float, BeforeValidator(_parse_percent)]  # 0.05 for "5%"
+Sample = Annotated[str, BeforeValidator(_parse_sample)]
 OneLine = Annotated[str, AfterValidator(_one_line)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 
@@ -202,6 +225,7 @@ class ProviderSettings(Section):
     timeout: SomeTime = timedelta(seconds=60)
     lookup_lag: Duration | None = None
     in_flight: int = Field(default=4, ge=1, le=64)
+    failover: str = ""
     domain: str = ""
     region: str = ""
     account: str = ""
@@ -222,6 +246,18 @@ class ProviderSettings(Section):
 class Delivery(Section):
     grace: Duration = timedelta(hours=6)
     lease: SomeTime = timedelta(minutes=2)
+    breaker_after: int = Field(default=5, ge=1)
+    breaker_pause: SomeTime = timedelta(seconds=30)
+    canary: Sample = ""
+    canary_wait: Duration = timedelta(minutes=30)
+    max_bounces: Percent = 0.05
+    max_complaints: Percent = 0.003
+
+    def canary_of(self, total: int) -> int:
+        """How many of `total` recipients `canary` means; 0 where there is to be none."""
+        if self.canary.endswith("%"):
+            return round(total * float(self.canary[:-1]) / 100)
+        return min(int(self.canary or 0), total)
 
 
 class Tracking(Section):
@@ -326,6 +362,20 @@ class Settings(BaseSettings):
         names = [item.name for item in value]
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"the name {doubled!r} is given twice")
+        return value
+
+    @field_validator("providers")
+    @classmethod
+    def _failover_ends(cls, value: list[ProviderSettings]) -> list[ProviderSettings]:
+        leads_to = {entry.name: entry.failover for entry in value}
+        for entry in value:
+            passed = [entry.name]
+            while step := leads_to[passed[-1]]:
+                if step not in leads_to:
+                    raise ValueError(f"{passed[-1]}.failover: no provider is named {step!r}")
+                if step in passed:
+                    raise ValueError(f"{entry.name}.failover: it leads back to {step!r}")
+                passed.append(step)
         return value
 
     @classmethod
