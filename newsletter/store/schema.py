@@ -371,6 +371,7 @@ attempts = Table(
     Column("doubt_at", Instant),  # since when its outcome is unknown
     Column("asked", Integer, nullable=False, server_default="0"),  # times it was looked into
     Column("settle_at", Instant),  # when it is looked into next; NULL: a person must decide
+    Column("day", String(10)),  # of the quota that it was counted on; NULL: on none
     UniqueConstraint("send_id", "batch", "number"),
     Index("ix_attempts_state_settle_at", "state", "settle_at"),
 )
@@ -390,6 +391,54 @@ breakers = Table(
     # Since when it fails again and again, which the editors are told once; and when it last closed.
     Column("episode", Instant),
     Column("closed_at", Instant),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    # One row: which database this is, and how many attempts it knows of. Compared with a mark
+    # outside the database, it shows that this is an older copy, or another one.
+    Column("id", Integer, primary_key=True),
+    Column("database", String(32), nullable=False),  # replaced when a quarantine is lifted
+    Column("former", Json, nullable=False, server_default="[]"),  # what it was called before
+    Column("sequence", BigKey, nullable=False, server_default="0"),  # attempts ever committed
+    Column("place", Json, nullable=False, server_default="{}"),  # where the engine last met it
+    # Why nothing is sent, for people, and the case for the code; '' while all is well.
+    Column("quarantine", Text, nullable=False, server_default=""),
+    Column("cause", String(16), nullable=False, server_default=""),
+    Column("quarantined_at", Instant),
+    # When it last caught up with the providers after it had been found behind.
+    Column("restored_at", Instant),
+    CheckConstraint("id = 1", name="one_row"),
+)
+
+# --- pacing: what all workers of a provider share ------------------------------------------------
+
+pace = Table(
+    "pace",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("pool", Text, primary_key=True),  # of domains with a rate of their own; '' for all
+    Column("free_at", Instant, nullable=False),  # when the rate lets the next batch go
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("day", String(10), primary_key=True),  # YYYY-MM-DD in the site's zone
+    # Recipients of attempts, without those who were surely not accepted.
+    Column("used", Integer, nullable=False, server_default="0"),
+)
+
+waves = Table(
+    "waves",
+    metadata,
+    Column("send_id", Integer, ForeignKey("sends.id"), primary_key=True),
+    Column("at", Instant, primary_key=True),
+    Column("recipients", Integer, nullable=False),
+    # When its time was seen to have come: one that was missed for longer than the grace is held.
+    Column("opened_at", Instant),
 )
 
 # --- events and tracking ------------------------------------------------------------------------

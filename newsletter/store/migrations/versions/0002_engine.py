@@ -1,11 +1,14 @@
 """What the delivery engine keeps beside the ledger's rows, a function for each concern."""
 
+import uuid
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
 down_revision = "0001"
 
+_KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _INSTANT = sa.BigInteger()  # microseconds since 1970-01-01T00:00Z
 _JSON = sa.Text()
 
@@ -13,7 +16,9 @@ _JSON = sa.Text()
 def upgrade() -> None:
     """Each concern adds its own tables and columns."""
     _ledger()
+    _pacing()
     _breakers()
+    _database_identity()
 
 
 def _ledger() -> None:
@@ -47,4 +52,51 @@ def _breakers() -> None:
         sa.Column("episode", _INSTANT, nullable=True),
         sa.Column("closed_at", _INSTANT, nullable=True),
         sa.PrimaryKeyConstraint("provider", name=op.f("pk_breakers")),
+    )
+
+
+def _database_identity() -> None:
+    """Which database this is, so that a copy and an older state of it can be told from it."""
+    table = op.create_table(
+        "ledger",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("database", sa.String(length=32), nullable=False),
+        sa.Column("former", _JSON, server_default="[]", nullable=False),
+        sa.Column("sequence", _KEY, server_default="0", nullable=False),
+        sa.Column("place", _JSON, server_default="{}", nullable=False),
+        sa.Column("quarantine", sa.Text(), server_default="", nullable=False),
+        sa.Column("cause", sa.String(length=16), server_default="", nullable=False),
+        sa.Column("quarantined_at", _INSTANT, nullable=True),
+        sa.Column("restored_at", _INSTANT, nullable=True),
+        sa.CheckConstraint("id = 1", name=op.f("ck_ledger_one_row")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger")),
+    )
+    op.bulk_insert(table, [{"id": 1, "database": uuid.uuid4().hex}])
+
+
+def _pacing() -> None:
+    """What all workers share of a provider's rates and quotas; the waves of a send."""
+    op.create_table(
+        "pace",
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("free_at", _INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("provider", "pool"),
+    )
+    op.create_table(
+        "quotas",
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("day", sa.String(length=10), nullable=False),
+        sa.Column("used", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("provider", "day"),
+    )
+    op.add_column("attempts", sa.Column("day", sa.String(length=10), nullable=True))
+    op.create_table(
+        "waves",
+        sa.Column("send_id", sa.Integer(), nullable=False),
+        sa.Column("at", _INSTANT, nullable=False),
+        sa.Column("recipients", sa.Integer(), nullable=False),
+        sa.Column("opened_at", _INSTANT, nullable=True),
+        sa.ForeignKeyConstraint(["send_id"], ["sends.id"]),
+        sa.PrimaryKeyConstraint("send_id", "at"),
     )
