@@ -16,6 +16,7 @@ from newsletter.delivery.ending import finish_if_done
 from newsletter.delivery.naming import find_send
 from newsletter.delivery.transitions import LEFT, OVER, delivery_move, move_send
 from newsletter.errors import Conflict
+from newsletter.store import notify
 from newsletter.store.schema import attempts, batches, deliveries
 
 
@@ -33,6 +34,7 @@ def resume(connection: Connection, name: str, now: datetime) -> Row[Any]:
     event = "reschedule" if send.filled_at is None else "resume"
     if move_send(connection, send.id, event, reason="", released_at=now, not_before=None):
         _forget_failures(connection, send.id, now)
+        notify(connection, "sends")
     else:
         _not_over(connection, name)
     return find_send(connection, send.send)
@@ -113,6 +115,7 @@ def resolve(
             _reopen(connection, send.id, batch)
     if not finish_if_done(connection, send.id, now) and send.state == "held":
         move_send(connection, send.id, "resume", reason="", released_at=now, not_before=None)
+        notify(connection, "sends")
     return find_send(connection, send.send)
 
 

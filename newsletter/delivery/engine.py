@@ -302,8 +302,8 @@ class _Engine:
             return False
         rates = [lane.free_at for lane in self.lanes.values() if lane.free_at is not None]
         wake = max(wake, min(rates)) if rates and wake <= now else wake
-        seconds = min((wake - now).total_seconds(), runtime.policy.poll.total_seconds())
-        timer = _timer(runtime, max(seconds, _SHORTEST_REST))
+        seconds = max((wake - now).total_seconds(), _SHORTEST_REST)
+        timer = asyncio.ensure_future(runtime.rest(seconds))
         await asyncio.wait(_futures(timer, self.stopped), return_when=asyncio.FIRST_COMPLETED)
         timer.cancel()
         self.keep_at = None

@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from newsletter.delivery.attempts import doubt, scrub
 from newsletter.delivery.transitions import delivery_move
+from newsletter.store import notify
 from newsletter.store.schema import attempts, batches, deliveries, sends
 from newsletter.store.types import Instant
 
@@ -148,6 +149,8 @@ def give_back(
     elif progress:
         values |= {"failures": 0, "failing_since": None}
     cancel_rest(connection, lease, now)
+    if not_before is not None:  # another worker may rest until this lease would have run out
+        notify(connection, "sends")
     left = not_before is not None or has_work(connection, lease)
     values |= {"state": "open" if left else "done", "not_before": not_before}
     statement = update(batches).where(*_held(lease)).values(values)

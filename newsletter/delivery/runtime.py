@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 from newsletter.clock import Clock
 from newsletter.providers import open_provider, provider_named
@@ -54,6 +55,17 @@ UNTIL_IDLE = Policy(
 )
 
 
+class Wake(Protocol):
+    """Ends an idle engine's rest early, when another process has made work for it."""
+
+    #: The longest rest without a look at the database: what a lost notification costs.
+    longest: timedelta
+
+    async def wait(self, seconds: float) -> None:
+        """Return after some seconds, or as soon as there may be work."""
+        ...
+
+
 @dataclass
 class DeliveryRuntime:
     """One engine's surroundings. `open_provider` takes the name of a `[[providers]]` entry.
@@ -74,6 +86,15 @@ class DeliveryRuntime:
     policy: Policy = field(default_factory=Policy)
     # Called after every batch with the send's public name.
     progress: Callable[[str], None] = field(default=lambda _send: None)
+    # Without one an idle engine looks for work every `policy.poll`.
+    wake: Wake | None = None
+
+    async def rest(self, seconds: float) -> None:
+        """Sleep until there may be work: some seconds, or less."""
+        if self.wake is None:
+            await self.clock.sleep(min(seconds, self.policy.poll.total_seconds()))
+        else:
+            await self.wake.wait(min(seconds, self.wake.longest.total_seconds()))
 
 
 def open_runtime(workspace: Workspace, store: Store, clock: Clock) -> DeliveryRuntime:

@@ -34,6 +34,7 @@ from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.delivery.transitions import send_move
 from newsletter.errors import NewsletterError, Unreachable
 from newsletter.providers.base import Capabilities, Provider
+from newsletter.store import notify
 from newsletter.store.schema import (
     batches,
     deliveries,
@@ -165,6 +166,7 @@ def _fill(
         # Without statistics its plans take a fresh send for an empty one.
         connection.execute(text("ANALYZE deliveries"))
         connection.execute(text("ANALYZE batches"))
+    notify(connection, "sends")
     _log.info("send %s starts: %d recipients", send.send, total)
 
 

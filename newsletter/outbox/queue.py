@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select
 from newsletter.audience.sql import insert_into
 from newsletter.errors import NewsletterError
 from newsletter.rendering import render_notice
+from newsletter.store import notify
 from newsletter.store.schema import outbox
 from newsletter.workspace import Workspace
 
@@ -115,7 +116,10 @@ def _insert(connection: Connection, now: datetime, **values: str) -> bool:
         .on_conflict_do_nothing(index_elements=["cause"])
         .returning(outbox.c.id)
     )
-    return connection.execute(statement).first() is not None
+    new = connection.execute(statement).first() is not None
+    if new and values["state"] == "pending":
+        notify(connection, "notices")
+    return new
 
 
 def _above(notice: str, page: str) -> str:

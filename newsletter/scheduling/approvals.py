@@ -13,7 +13,7 @@ from newsletter.checks import Finding, check_issue
 from newsletter.clock import Clock, isoformat
 from newsletter.scheduling.freezing import Frozen, compile_now, keep
 from newsletter.scheduling.sends import refuse_blocked
-from newsletter.store import Store
+from newsletter.store import Store, notify
 from newsletter.store.schema import approvals, editions
 from newsletter.workspace import Workspace
 
@@ -60,6 +60,7 @@ def approve(workspace: Workspace, store: Store, clock: Clock, slug: str, by: str
             select(approvals).where(approvals.c.issue == slug, approvals.c.frozen == frozen.sha256)
         ).one()
         send_at = _approve_edition(connection, frozen, now)
+        notify(connection, "editions")
     return Approval(slug, frozen.sha256, row.approved_by, row.at, tuple(findings), send_at)
 
 

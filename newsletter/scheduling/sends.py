@@ -20,7 +20,7 @@ from newsletter.drafting import read_issue
 from newsletter.errors import Conflict, DoesNotHold, NotFound
 from newsletter.providers import provider_named
 from newsletter.scheduling.freezing import Frozen, compile_now, keep, source_digest
-from newsletter.store import Store
+from newsletter.store import Store, notify
 from newsletter.store.schema import send_sources, sends
 from newsletter.workspace import Workspace
 
@@ -184,6 +184,7 @@ def add_send(connection: Connection, new: NewSend, now: datetime) -> tuple[int, 
     rows = [{"send_id": send_id, "content": source} for source in new.frozen.compiled.sources]
     if rows:
         connection.execute(insert(send_sources), rows)
+    notify(connection, "sends")
     return send_id, name
 
 
@@ -200,6 +201,7 @@ def reschedule(store: Store, clock: Clock, send: str, at: datetime) -> None:
             .values(state="scheduled", at=at, reason="", not_before=None, released_at=clock.now())
         ).rowcount
         if moved:
+            notify(connection, "sends")
             return
         state = connection.execute(
             select(sends.c.state).where(sends.c.send == send)
