@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -34,6 +34,7 @@ from pydantic_settings import (
 )
 
 from newsletter.errors import BadInput, Where
+from newsletter.hours import Hours, parse_hours
 
 FILE_NAME = "newsletter.toml"
 ENVIRONMENT_PREFIX = "NEWSLETTER_"
@@ -92,6 +93,46 @@ def _parse_sample(value: object) -> object:
     raise ValueError('write a part of the recipients, such as "5%", or a number of them')
 
 
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]*[a-z0-9]")
+
+
+def _read_domains(value: object) -> object:
+    """Keys such as `"outlook.com hotmail.com"` in lower case; a domain has one rate."""
+    if not isinstance(value, dict):
+        raise ValueError('write { "gmail.com" = "20/s", "outlook.com hotmail.com" = "5/s" }')
+    rates: dict[str, object] = {}
+    known: set[str] = set()
+    for key, rate in value.items():
+        domains = re.split(r"[\s,]+", str(key).strip().lower())
+        for domain in domains:
+            if not _DOMAIN.fullmatch(domain):
+                raise ValueError(f"{domain!r} is no domain; write for example gmail.com")
+            if domain in known:
+                raise ValueError(f"the domain {domain} is given twice")
+            known.add(domain)
+        rates[" ".join(domains)] = rate
+    return rates
+
+
+def _read_hours(value: object) -> object:
+    if isinstance(value, str):
+        return parse_hours(value)
+    if isinstance(value, Hours):
+        return value
+    raise ValueError('write hours in quotes, such as "mon-fri 08:00-20:00"')
+
+
+def _read_date(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            pass
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("write a date such as 2026-12-01")
+
+
 def _one_line(value: str) -> str:
     if any(character in value for character in "\r\n\x00"):
         raise ValueError("must be one line")
@@ -135,6 +176,10 @@ SomeTime = Annotated[Duration, AfterValidator(_some_time)]
 Rate = Annotated[float, BeforeValidator(_parse_rate)]
 Percent = Annotated[float, BeforeValidator(_parse_percent)]  # 0.05 for "5%"
 Sample = Annotated[str, BeforeValidator(_parse_sample)]
+DomainRates = Annotated[dict[str, Rate], BeforeValidator(_read_domains)]
+SendingHours = Annotated[Hours, BeforeValidator(_read_hours)]
+Day = Annotated[date, BeforeValidator(_read_date)]
+Recipients = Annotated[int, Field(ge=1)]
 OneLine = Annotated[str, AfterValidator(_one_line)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 
@@ -222,6 +267,10 @@ class ProviderSettings(Section):
     api_key: Secret | None = None
     webhook_secret: Secret | None = None
     rate: Rate | None = None
+    domain_rates: DomainRates = {}
+    daily_quota: Recipients | None = None
+    warm_up: list[Recipients] = []
+    warm_up_from: Day | None = None
     timeout: SomeTime = timedelta(seconds=60)
     lookup_lag: Duration | None = None
     in_flight: int = Field(default=4, ge=1, le=64)
@@ -230,6 +279,14 @@ class ProviderSettings(Section):
     region: str = ""
     account: str = ""
     stream: str = ""
+
+    @model_validator(mode="after")
+    def _warm_up_is_whole(self) -> ProviderSettings:
+        if self.warm_up and self.warm_up_from is None:
+            raise ValueError("warm_up: also give the plan's first day, warm_up_from = 2026-12-01")
+        if self.warm_up_from is not None and not self.warm_up:
+            raise ValueError("warm_up_from: also give the plan, warm_up = [500, 1000, 2000]")
+        return self
 
     @model_validator(mode="after")
     def _literals_stay_here(self) -> ProviderSettings:
@@ -246,6 +303,8 @@ class ProviderSettings(Section):
 class Delivery(Section):
     grace: Duration = timedelta(hours=6)
     lease: SomeTime = timedelta(minutes=2)
+    windows: list[SendingHours] = []
+    zone_passed: Literal["now", "next_day"] = "now"
     breaker_after: int = Field(default=5, ge=1)
     breaker_pause: SomeTime = timedelta(seconds=30)
     canary: Sample = ""
@@ -277,6 +336,7 @@ class Edition(Section):
     approval: Literal["required", "automatic"] = "required"
     min_new: int = Field(default=2, ge=0)
     repeat_after: Duration = timedelta(days=180)
+    local_time: bool = False
 
 
 class Feed(Section):
@@ -432,13 +492,28 @@ def _of_wrong_type(model: type[BaseModel], values: Any, path: str = "") -> Itera
         value, kind = values[name], field.annotation
         if kind is bool and not isinstance(value, bool):
             yield f"{path}{name}: write true or false, without quotes"
-        elif kind is int and (not isinstance(value, int) or isinstance(value, bool)):
+        elif _takes_number(kind) and (not isinstance(value, int) or isinstance(value, bool)):
             yield f"{path}{name}: write a whole number, without quotes"
+        elif _takes_numbers(kind) and not (
+            isinstance(value, list) and all(type(item) is int for item in value)
+        ):
+            yield f"{path}{name}: write whole numbers in brackets, without quotes"
         section = get_args(kind)[0] if get_origin(kind) is list else kind
         if isinstance(section, type) and issubclass(section, BaseModel):
             for number, item in enumerate(value if isinstance(value, list) else [value]):
                 within = f"{number}." if isinstance(value, list) else ""
                 yield from _of_wrong_type(section, item, f"{path}{name}.{within}")
+
+
+def _takes_number(kind: Any) -> bool:
+    """Whether values of the kind are whole numbers, also where there may be none."""
+    if get_origin(kind) is list:
+        return False
+    return kind is int or kind == Recipients or Recipients in get_args(kind)
+
+
+def _takes_numbers(kind: Any) -> bool:
+    return get_origin(kind) is list and _takes_number(get_args(kind)[0])
 
 
 def _describe(error: ValidationError) -> str:
