@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -12,10 +13,18 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, select
 
 from newsletter.compiled import CompiledIssue, Recipient
-from newsletter.providers.base import Batch, Capabilities, Message, Prepared, Provider
-from newsletter.rendering import compose
+from newsletter.providers.base import (
+    Capabilities,
+    Form,
+    FormBatch,
+    Personal,
+    Prepared,
+    Provider,
+)
+from newsletter.rendering import make_form, personal
 from newsletter.store import Store
 from newsletter.store.schema import deliveries, media
+from newsletter.store.types import to_microseconds
 from newsletter.tokens import recipient_token
 
 _log = logging.getLogger(__name__)
@@ -38,6 +47,20 @@ class Letter:
     compiled: CompiledIssue
     key: bytes = field(repr=False)  # the workspace's
     media: Callable[[str], bytes] = field(repr=False)
+    _forms: dict[str, Form] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def form(self, variant: str) -> Form:
+        """The form of one variant, made once."""
+        if variant not in self._forms:
+            self._forms[variant] = make_form(
+                self.compiled, variant, name=self._form_name(variant), at=self.at, media=self.media
+            )
+        return self._forms[variant]
+
+    def _form_name(self, variant: str) -> str:
+        """32 hex digits: the same from a restored database, another one in any other workspace."""
+        told = f"form\0{self.send}\0{to_microseconds(self.created_at)}\0{variant}"
+        return hmac.digest(self.key, told.encode(), "sha256").hex()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,35 +103,57 @@ def rows_where(connection: Connection, send_id: int, *conditions: ColumnElement[
 
 
 def build(letter: Letter, provider: Provider, key: str, rows: Sequence[Row[Any]]) -> Request:
-    """The request for as many of `rows`, from the first on, as the provider's limits allow."""
+    """The request for as many of `rows` as the provider's limits allow, all of one variant.
+
+    It is the first row's; where nobody of it can be composed, the next one's.
+    """
     failed: dict[int, str] = {}
     limits = provider.capabilities
-    messages: list[Message] = []
+    for variant in dict.fromkeys(row.variant for row in rows):
+        mine = [row for row in rows if row.variant == variant][: limits.batch_size]
+        people, positions = _people(letter, key, mine, failed)
+        if people:
+            batch = FormBatch(key, letter.form(variant), people)
+            return _fitted(provider, batch, positions, failed)
+    return Request(None, (), failed)
+
+
+def _people(
+    letter: Letter, key: str, rows: Sequence[Row[Any]], failed: dict[int, str]
+) -> tuple[list[Personal], list[int]]:
+    people: list[Personal] = []
     positions: list[int] = []
-    for row in rows[: limits.batch_size]:
+    for row in rows:
         try:
-            messages.append(_message(letter, key, row))
+            people.append(_person(letter, key, row))
             positions.append(row.position)
         except Exception as error:
             # One recipient's data must not keep the issue from all others.
             _log.exception("send %s: position %d cannot be composed", letter.send, row.position)
             failed[row.position] = f"cannot be composed: {error}"
-    while messages:
-        prepared = provider.prepare(Batch(key=key, messages=messages))
+    return people, positions
+
+
+def _fitted(
+    provider: Provider, batch: FormBatch, positions: list[int], failed: dict[int, str]
+) -> Request:
+    """The request for the batch, or for as many of it, from the first on, as fit into one."""
+    most = provider.capabilities.max_bytes
+    people = batch.recipients
+    while True:
+        prepared = provider.prepare_form(replace(batch, recipients=people))
         size = len(prepared.body)
-        if size <= limits.max_bytes:
-            return Request(prepared, tuple(positions), failed)
-        if len(messages) == 1:
+        if size <= most:
+            return Request(prepared, tuple(positions[: len(people)]), failed)
+        if len(people) == 1:
             failed[positions[0]] = (
                 f"cannot be composed: {size} bytes are more than the provider takes in a request"
             )
             return Request(None, (), failed)
-        fit = min(len(messages) - 1, int(len(messages) * limits.max_bytes / size * 0.95))
-        del messages[max(fit, 1) :], positions[max(fit, 1) :]
-    return Request(None, (), failed)
+        people = people[: max(min(len(people) - 1, int(len(people) * most / size * 0.95)), 1)]
 
 
-def _message(letter: Letter, key: str, row: Row[Any]) -> Message:
+def _person(letter: Letter, key: str, row: Row[Any]) -> Personal:
     if not row.email:
         raise ValueError("the address is gone")
     recipient = Recipient(
@@ -119,17 +164,15 @@ def _message(letter: Letter, key: str, row: Row[Any]) -> Message:
         fields={name: str(value) for name, value in row.fields.items()},
         token=recipient_token(letter.key, letter.send_id, row.subscriber_id),
     )
-    return compose(
+    return personal(
         letter.compiled,
         recipient,
         variant=row.variant,
-        at=letter.at,
         metadata={
             "attempt": key,
             "delivery": f"{letter.send_id}.{row.position}",
             "send": letter.send[:_METADATA_LENGTH],
         },
-        media=letter.media,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from newsletter.clock import Clock
-from newsletter.providers.base import Capabilities
+from newsletter.providers.base import Batch, Capabilities, FormBatch, Prepared
 from newsletter.providers.transport import Transport
 from newsletter.settings import ProviderSettings
 
@@ -45,6 +45,13 @@ class HttpProvider(ABC):
     @abstractmethod
     def authorization(api_key: str) -> Mapping[str, str]:
         """The headers that every request to the API carries."""
+
+    @abstractmethod
+    def prepare(self, batch: Batch) -> Prepared:
+        """The request for a batch of whole messages."""
+
+    def prepare_form(self, batch: FormBatch) -> Prepared:
+        return self.prepare(batch.whole())
 
     async def close(self) -> None:
         await self._transport.close()

@@ -1,4 +1,4 @@
-"""What a provider is to the rest: capabilities as data, and `prepare`, `send`, `find`, `events`.
+"""What a provider is to the rest: capabilities as data; `prepare`, `send`, `find`, `events`.
 
 A provider translates; it keeps no state, never retries and knows nothing of the ledger. The one
 question that it must answer honestly is whether a request was accepted: an `Unknown` is settled by
@@ -260,7 +260,11 @@ class Provider(Protocol):
     capabilities: Capabilities
 
     def prepare(self, batch: Batch) -> Prepared:
-        """The request for a batch. Pure: no I/O, no clock, no chance."""
+        """The request for a batch of whole messages. Pure: no I/O, no clock, no chance."""
+        ...
+
+    def prepare_form(self, batch: FormBatch) -> Prepared:
+        """The request for recipients of one form, in the cheapest way the API has. As pure."""
         ...
 
     async def send(self, prepared: Prepared) -> Outcome:

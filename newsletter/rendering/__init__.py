@@ -11,7 +11,7 @@ from newsletter.rendering.compile import (
     neutral_recipient,
 )
 from newsletter.rendering.images import MediaFile
-from newsletter.rendering.message import compose, eml_bytes, message_id
+from newsletter.rendering.message import compose, eml_bytes, make_form, message_id, personal
 from newsletter.rendering.notice import render_notice
 from newsletter.rendering.views import segments_of
 
@@ -22,8 +22,10 @@ __all__ = [
     "compile_issue",
     "compose",
     "eml_bytes",
+    "make_form",
     "message_id",
     "neutral_recipient",
+    "personal",
     "render_notice",
     "segments_of",
 ]

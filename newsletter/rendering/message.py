@@ -18,7 +18,7 @@ import idna
 
 from newsletter.compiled import CompiledIssue, Recipient, escape_text
 from newsletter.errors import BadInput, Where
-from newsletter.providers.base import Attachment, Message
+from newsletter.providers.base import Attachment, Form, Message, Personal
 
 #: `Date` of a message that is not scheduled yet: fixed, so that the same input is the same bytes.
 UNSCHEDULED = datetime(2000, 1, 1, tzinfo=UTC)
@@ -38,30 +38,63 @@ def compose(
     `variant` names one of the compiled variants; `media` gives the bytes of an image by its
     SHA-256, and is asked only for images that are embedded.
     """
-    content = compiled.variants[variant].render(recipient)
-    headers = (
-        ("Date", _date(at or UNSCHEDULED)),
-        ("Message-ID", message_id(compiled, recipient)),
-        *content.headers,
-    )
-    name = " ".join(part for part in (recipient.first_name, recipient.last_name) if part)
-    return Message(
-        to=(escape_text(name).strip(), recipient.email or compiled.sender_email),
+    form = make_form(compiled, variant, at=at, media=media)
+    return form.message(personal(compiled, recipient, variant=variant, metadata=metadata))
+
+
+def make_form(
+    compiled: CompiledIssue,
+    variant: str = "",
+    *,
+    name: str = "",
+    at: datetime | None = None,
+    media: Callable[[str], bytes] | None = None,
+) -> Form:
+    """What a variant says to everybody; its last slot is the recipient's part of `Message-ID`."""
+    content = compiled.variants[variant]
+    domain = _ascii_domain(compiled.sender_email.rpartition("@")[2])
+    return Form(
+        name=name,
+        contexts=(*(slot.context for slot in content.slots), "header"),
         sender=(compiled.sender_name, compiled.sender_email),
         reply_to=compiled.reply_to,
         subject=content.subject,
         html=content.html,
         text=content.text,
-        headers=headers,
-        metadata=metadata or {},
+        headers=(
+            ("Date", (_date(at or UNSCHEDULED),)),
+            ("Message-ID", ("<", len(content.slots), f"@{domain}>")),
+            *content.headers,
+        ),
         attachments=_attachments(compiled, media),
+    )
+
+
+def personal(
+    compiled: CompiledIssue,
+    recipient: Recipient,
+    *,
+    variant: str = "",
+    metadata: Mapping[str, str] | None = None,
+) -> Personal:
+    """One recipient of the form that `make_form` makes of the same variant."""
+    name = " ".join(part for part in (recipient.first_name, recipient.last_name) if part)
+    values = compiled.variants[variant].values(recipient)
+    return Personal(
+        to=(escape_text(name).strip(), recipient.email or compiled.sender_email),
+        values=(*values, _message_hash(compiled.issue, recipient.subscriber)),
+        metadata=metadata or {},
     )
 
 
 def message_id(compiled: CompiledIssue, recipient: Recipient) -> str:
     """A hash of issue and subscriber, under the sender's domain."""
-    digest = hashlib.sha256(f"{compiled.issue}\0{recipient.subscriber}".encode()).hexdigest()
-    return f"<{digest[:32]}@{_ascii_domain(compiled.sender_email.rpartition('@')[2])}>"
+    digest = _message_hash(compiled.issue, recipient.subscriber)
+    return f"<{digest}@{_ascii_domain(compiled.sender_email.rpartition('@')[2])}>"
+
+
+def _message_hash(issue: str, subscriber: int) -> str:
+    return hashlib.sha256(f"{issue}\0{subscriber}".encode()).hexdigest()[:32]
 
 
 def eml_bytes(message: Message) -> bytes:

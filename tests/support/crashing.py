@@ -66,16 +66,23 @@ class CrashingStore(Store):
 class CrashingProvider:
     """A real provider with crash points around its requests, and capabilities taken away."""
 
-    def __init__(self, inner: Any, crash: Crash, without_keys: bool) -> None:
+    def __init__(
+        self, inner: Any, crash: Crash, without_keys: bool, batch_size: int | None = None
+    ) -> None:
         self.inner = inner
         self.crash = crash
         self.settings = inner.settings
         self.capabilities = inner.capabilities
         if without_keys:
             self.capabilities = replace(inner.capabilities, idempotency=None)
+        if batch_size is not None:
+            self.capabilities = replace(self.capabilities, batch_size=batch_size)
 
     def prepare(self, batch: Any) -> Any:
         return self.inner.prepare(batch)
+
+    def prepare_form(self, batch: Any) -> Any:
+        return self.inner.prepare_form(batch)
 
     async def send(self, prepared: Any) -> Any:
         self.crash.point()
@@ -98,6 +105,7 @@ def run_engine(
     *,
     crash_at: int | None = None,
     without_keys: bool = False,
+    batch_size: int | None = None,
     open_named: Callable[[str], Any] | None = None,
 ) -> None:
     """The body of a worker's process: run until idle."""
@@ -107,7 +115,7 @@ def run_engine(
 
     def opened(name: str) -> Any:
         inner = open_provider(workspace, provider_named(workspace, name), clock)
-        return CrashingProvider(inner, crash, without_keys)
+        return CrashingProvider(inner, crash, without_keys, batch_size)
 
     async def go() -> None:
         await run_due(
@@ -134,7 +142,8 @@ def in_process(body: Callable[[], None], log: Path) -> int:
         with log.open("a") as out:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
-            logging.basicConfig(stream=sys.stderr, level=logging.INFO, force=True)
+            sys.stdout = sys.stderr = out  # pytest had put files of its own there
+            logging.basicConfig(stream=out, level=logging.INFO, force=True)
             body()
             code = 0
     except BaseException:

@@ -22,6 +22,7 @@ from newsletter.providers.base import (
     Capabilities,
     Deferred,
     Event,
+    FormBatch,
     Found,
     Outcome,
     Prepared,
@@ -179,6 +180,9 @@ class RecordingProvider:
         )
         addresses = tuple(message.to[1] for message in batch.messages)
         return Prepared(batch.key, "/send", body, {}, addresses)
+
+    def prepare_form(self, batch: FormBatch) -> Prepared:
+        return self.prepare(batch.whole())
 
     async def send(self, prepared: Prepared) -> Outcome:
         self.requests.append(prepared)
