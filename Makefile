@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PIP_CACHE_DIR := $(CURDIR)/var/cache/pip
 
-.PHONY: demo test test-fast check format docs bench lock clean
+.PHONY: demo test test-fast soak check format docs bench lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -33,6 +33,12 @@ test-fast: .venv/installed-dev
 	    --ignore=tests/delivery/test_settling.py --ignore=tests/delivery/test_races.py \
 	    --basetemp=var/pytest $(TESTS)
 
+# More rounds of what breaks for real, with the provider away for a minute: `make soak N=200`.
+soak: .venv/installed-dev
+	@mkdir -p var
+	SOAK_ROUNDS=$(or $(N),100) SOAK_DOWN_SECONDS=60 \
+	    $(BIN)/python -m pytest -n 2 --dist worksteal --basetemp=var/pytest tests/faults
+
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -52,10 +58,10 @@ bench: .venv/installed-dev
 
 # Needs uv; the files hold hashes and no index address.
 lock:
-	uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --all-extras --group build --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate -o requirements.lock
-	uv pip compile pyproject.toml --group build --group dev -c requirements.lock --universal \
-	    --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-dev.lock
+	uv pip compile pyproject.toml --all-extras --group build --group dev -c requirements.lock \
+	    --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-dev.lock
 
 clean:
 	rm -rf .venv var build dist
