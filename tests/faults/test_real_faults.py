@@ -314,7 +314,6 @@ def test_whatever_breaks_everybody_has_it_once(
                 play(round_, without_provider(round_), 4)
             case _:
                 play(round_, restarting(server, round_), 4)
-                assert "OperationalError" in log.read_text(), "nothing was in its way"
 
 
 def settings_for(url: str, timeout: str) -> str:
