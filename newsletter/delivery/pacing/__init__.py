@@ -1,0 +1,25 @@
+"""When a batch may go: rates, daily quotas and warm-up, sending hours, waves by time zone.
+
+Each is one question about a provider, asked before anything is leased; the answers that workers
+share are rows of the database. Nothing here knows requests, or what they led to.
+"""
+
+from newsletter.delivery.pacing.agenda import Moment, is_soon, next_change, next_moment
+from newsletter.delivery.pacing.grouping import Group, Grouping, grouping, write_waves
+from newsletter.delivery.pacing.pace import Pace, pace_of
+from newsletter.delivery.pacing.waves import earliest_start, open_waves
+
+__all__ = [
+    "Group",
+    "Grouping",
+    "Moment",
+    "Pace",
+    "earliest_start",
+    "grouping",
+    "is_soon",
+    "next_change",
+    "next_moment",
+    "open_waves",
+    "pace_of",
+    "write_waves",
+]

@@ -1,0 +1,134 @@
+"""The next moment at which something may go: what an engine sleeps until, and `status` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select
+
+from newsletter.delivery.pacing.pace import Pace
+from newsletter.store.schema import attempts, batches, sends
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Moment:
+    """When something may go, and what it waits for.
+
+    `why` is "window", "quota", "warm-up" or "wave", which may be days; '' is for what comes by
+    itself: now, a rate, a back-off, a lease that runs out.
+    """
+
+    at: datetime
+    why: str
+
+
+def next_moment(
+    connection: Connection,
+    now: datetime,
+    pace_of: Callable[[str], Pace | None],
+    ready_at: ColumnElement[datetime],
+    *,
+    of_others: bool = True,
+    send_id: int | None = None,
+) -> Moment | None:
+    """The next moment at which there is work for sends that go on; None when there is none at all.
+
+    `pace_of` is by provider; `ready_at`, of a batch and its send, is when it may be leased as far
+    as anything else goes, NULL where that depends on other batches. A batch that another worker
+    holds is work again when its lease runs out, at the latest; those count only when `of_others`.
+    """
+    moments = _moments(connection, now, pace_of, ready_at, of_others, send_id)
+    return min(moments, default=None)
+
+
+def next_change(
+    connection: Connection,
+    now: datetime,
+    pace_of: Callable[[str], Pace | None],
+    ready_at: ColumnElement[datetime],
+) -> datetime | None:
+    """When something may go that may not go yet, beside what others hold."""
+    moments = _moments(connection, now, pace_of, ready_at, of_others=False, send_id=None)
+    return min((moment.at for moment in moments if moment.at > now), default=None)
+
+
+def is_soon(moment: Moment | None, now: datetime, patience: timedelta | None) -> bool:
+    """Whether a run waits for the moment: always, unless its patience ends before what is paced."""
+    if moment is None:
+        return False
+    return patience is None or not moment.why or moment.at - now <= patience
+
+
+def _moments(
+    connection: Connection,
+    now: datetime,
+    pace_of: Callable[[str], Pace | None],
+    ready_at: ColumnElement[datetime],
+    of_others: bool,
+    send_id: int | None,
+) -> list[Moment]:
+    found: list[Moment] = []
+    held_back = False
+    query = _unfinished(ready_at, send_id)
+    for row in connection.execute(query):
+        if row.state == "leased":
+            if of_others:
+                found.append(Moment(row.lease_until, ""))
+        elif row.ready_at is not None:
+            pace = pace_of(row.provider)
+            held_back = held_back or not (pace is None or pace.lets_fresh)
+            found.append(_of_batches(row, pace, now, fresh=True))
+    if held_back:  # doubts are settled all the same
+        found += [
+            _of_batches(row, pace_of(row.provider), now, fresh=False)
+            for row in connection.execute(query.where(_is_doubtful()))
+            if row.state == "open" and row.ready_at is not None
+        ]
+    return found
+
+
+def _of_batches(row: Row[Any], pace: Pace | None, now: datetime, *, fresh: bool) -> Moment:
+    times = [(row.ready_at, "")]
+    if row.send_not_before is not None:
+        times.append((row.send_not_before, ""))
+    if row.due_at is not None and row.due_at > now:
+        times.append((row.due_at, "wave"))
+    if pace is not None:
+        times.append(pace.opens_for(row.pool, fresh=fresh))
+    at, why = max(times)
+    return Moment(at, why)
+
+
+def _unfinished(ready_at: ColumnElement[datetime], send_id: int | None) -> Select[Any]:
+    """Open and leased batches, in groups of those that wait for the same."""
+    keys = (
+        batches.c.send_id,
+        batches.c.state,
+        func.coalesce(batches.c.provider, sends.c.provider).label("provider"),
+        batches.c.pool,
+        batches.c.due_at,
+    )
+    query = (
+        select(
+            *keys,
+            func.min(ready_at).label("ready_at"),
+            func.max(sends.c.not_before).label("send_not_before"),
+            func.min(batches.c.lease_until).label("lease_until"),
+        )
+        .join(sends, sends.c.id == batches.c.send_id)
+        .where(sends.c.state.in_(["sending", "cancelled"]), batches.c.state.in_(["open", "leased"]))
+        .group_by(*keys)
+    )
+    return query if send_id is None else query.where(batches.c.send_id == send_id)
+
+
+def _is_doubtful() -> ColumnElement[bool]:
+    return exists().where(
+        attempts.c.send_id == batches.c.send_id,
+        attempts.c.batch == batches.c.number,
+        attempts.c.state == "in_doubt",
+        attempts.c.settle_at.is_not(None),
+    )

@@ -1,0 +1,102 @@
+"""How many recipients a provider gets on one day of the site's zone: its quota, and the warm-up.
+
+An attempt is counted in the transaction that writes it down, and what was surely not accepted is
+given back in the one that says so: the count is that of the ledger, whatever crashes.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, func, literal, select, update
+
+from newsletter.audience.sql import insert_into
+from newsletter.scheduling.localtime import resolve
+from newsletter.settings import ProviderSettings
+from newsletter.store.schema import attempts, quotas
+
+
+class QuotaUsedUp(Exception):
+    """Another worker used what was left of the day: nothing was sent, the batch goes later."""
+
+
+def limit_on(provider: ProviderSettings, day: date) -> int | None:
+    """How many recipients the provider gets on that day; None: any number."""
+    limits = [] if provider.daily_quota is None else [provider.daily_quota]
+    if provider.warm_up_from is not None:
+        number = (day - provider.warm_up_from).days
+        if number < 0:
+            return 0
+        limits += provider.warm_up[number : number + 1]
+    return min(limits, default=None)
+
+
+def day_of(zone: ZoneInfo, now: datetime) -> date:
+    return now.astimezone(zone).date()
+
+
+def start_of(zone: ZoneInfo, day: date) -> datetime:
+    """The first moment of a day, in UTC."""
+    return resolve(datetime.combine(day, time()), zone)
+
+
+def next_day(provider: ProviderSettings, day: date) -> date:
+    """The first day after `day` on which the provider gets any issue."""
+    begins = provider.warm_up_from
+    tomorrow = day + timedelta(days=1)
+    return tomorrow if begins is None else max(begins, tomorrow)
+
+
+def used_on(connection: Connection, provider: ProviderSettings, day: date) -> int:
+    """Recipients counted on that day."""
+    query = select(quotas.c.used).where(
+        quotas.c.provider == provider.name, quotas.c.day == day.isoformat()
+    )
+    return connection.execute(query).scalar_one_or_none() or 0
+
+
+def charge(
+    connection: Connection,
+    provider: ProviderSettings,
+    zone: ZoneInfo,
+    attempt: str,
+    recipients: int,
+    now: datetime,
+) -> None:
+    """Count an attempt that was just written down. Raises `QuotaUsedUp`: roll back."""
+    day = day_of(zone, now)
+    limit = limit_on(provider, day)
+    if limit is None:
+        return
+    key = {"provider": provider.name, "day": day.isoformat()}
+    connection.execute(insert_into(connection, quotas).values(**key).on_conflict_do_nothing())
+    statement = (
+        update(quotas)
+        .where(
+            quotas.c.provider == key["provider"],
+            quotas.c.day == key["day"],
+            quotas.c.used + recipients <= limit,
+        )
+        .values(used=quotas.c.used + recipients)
+    )
+    if connection.execute(statement).rowcount != 1:
+        raise QuotaUsedUp(f"{provider.name}: {limit} recipients on {day}")
+    connection.execute(update(attempts).where(attempts.c.id == attempt).values(day=key["day"]))
+
+
+def give_back(connection: Connection, attempt: str, recipients: int) -> None:
+    """Of an attempt so many recipients were surely not accepted: they do not count on its day.
+
+    A negative number counts again some of whom it turned out that they were.
+    """
+    if not recipients:
+        return
+    of_attempt = attempts.c.id == attempt
+    provider = select(attempts.c.provider).where(of_attempt).scalar_subquery()
+    day = select(func.coalesce(attempts.c.day, literal(""))).where(of_attempt).scalar_subquery()
+    connection.execute(
+        update(quotas)
+        .where(quotas.c.provider == provider, quotas.c.day == day)
+        .values(used=quotas.c.used - recipients)
+    )
