@@ -80,7 +80,11 @@ def messages_per_request(compiled: CompiledIssue, limits: Capabilities, attached
     """
     largest = max(sum(map(_size, variant.literals())) for variant in compiled.variants.values())
     budget = min(REQUEST_BYTES, limits.max_bytes)
-    return max(1, min(limits.batch_size, budget // (largest + attached + _BYTES_AROUND)))
+    if limits.one_body:
+        fit = (budget - largest - attached) // _BYTES_AROUND
+    else:
+        fit = budget // (largest + attached + _BYTES_AROUND)
+    return max(1, min(limits.batch_size, fit))
 
 
 def _size(literal: str) -> int:
@@ -111,7 +115,7 @@ def build(letter: Letter, provider: Provider, key: str, rows: Sequence[Row[Any]]
     limits = provider.capabilities
     for variant in dict.fromkeys(row.variant for row in rows):
         mine = [row for row in rows if row.variant == variant][: limits.batch_size]
-        people, positions = _people(letter, key, mine, failed)
+        people, positions = _people(letter, key, mine, limits, failed)
         if people:
             batch = FormBatch(key, letter.form(variant), people)
             return _fitted(provider, batch, positions, failed)
@@ -119,19 +123,32 @@ def build(letter: Letter, provider: Provider, key: str, rows: Sequence[Row[Any]]
 
 
 def _people(
-    letter: Letter, key: str, rows: Sequence[Row[Any]], failed: dict[int, str]
+    letter: Letter,
+    key: str,
+    rows: Sequence[Row[Any]],
+    limits: Capabilities,
+    failed: dict[int, str],
 ) -> tuple[list[Personal], list[int]]:
     people: list[Personal] = []
     positions: list[int] = []
     for row in rows:
         try:
-            people.append(_person(letter, key, row))
+            person = _person(letter, key, row)
+            _refuse_large(person, limits)
+            people.append(person)
             positions.append(row.position)
         except Exception as error:
             # One recipient's data must not keep the issue from all others.
             _log.exception("send %s: position %d cannot be composed", letter.send, row.position)
             failed[row.position] = f"cannot be composed: {error}"
     return people, positions
+
+
+def _refuse_large(person: Personal, limits: Capabilities) -> None:
+    values, most = "".join(person.values), limits.value_bytes
+    # A character has four bytes at most: they are counted only where it could matter.
+    if most is not None and 4 * len(values) > most and _size(values) > most:
+        raise ValueError(f"its merge values have more than the {most} bytes the provider takes")
 
 
 def _fitted(

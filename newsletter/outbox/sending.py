@@ -209,7 +209,7 @@ class _Flush:
     async def _look_up(self, row: Row[Any], provider: Provider) -> str:
         asked_at = self.clock.now()
         found = await provider.find(row.attempt, since=row.attempted_at)
-        if comparison_key(row.to_email) in map(comparison_key, found.messages):
+        if found.whole or comparison_key(row.to_email) in map(comparison_key, found.messages):
             return self._accept(row, "in_doubt")
         lag = provider.settings.lookup_lag or provider.capabilities.lookup_lag
         if found.conclusive and asked_at >= row.attempted_at + provider.settings.timeout + lag:

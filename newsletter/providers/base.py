@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from newsletter.compiled import Context, Part, join
 from newsletter.errors import NewsletterError
@@ -23,7 +23,7 @@ from newsletter.settings import ProviderSettings
 class Capabilities:
     """What an API can do, from its documentation; the provider's module cites the page."""
 
-    batch_size: int  # messages in one request
+    batch_size: int  # recipients in one request
     max_bytes: int  # of one request's body
     idempotency: timedelta | None  # how long a repeat under its key is answered as the first was
     lookup: bool  # whether `find` can tell what an attempt led to
@@ -31,6 +31,10 @@ class Capabilities:
     restricted_headers: frozenset[str] = frozenset()  # lower case; the API refuses or rewrites them
     webhook_auth: Literal["basic", "bearer", "signature", "none"] = "none"
     switches_tracking_off: bool = True  # its own tracking and footers, per message
+    # A form's literals go into a request once, and each recipient's values beside them.
+    one_body: bool = False
+    whole_messages: int | None = None  # different messages in one request, where fewer can be
+    value_bytes: int | None = None  # of one recipient's values together, where there is a limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +202,14 @@ class Found:
     """What a look-up of one attempt found: address as sent → provider message id.
 
     `conclusive` is false when the look-up failed or could not be read: then it proves nothing.
+    `whole` is the message id that all of the request have, where it was taken as a whole: it then
+    speaks also for those whom the look-up does not show.
     """
 
     messages: Mapping[str, str]
     conclusive: bool
     reason: str = ""
+    whole: str = ""
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -280,3 +287,15 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class FindsSends(Protocol):
+    """A provider that can also be asked for all messages of a send."""
+
+    settings: ProviderSettings
+    capabilities: Capabilities
+
+    async def find_send(self, send: str, *, since: datetime) -> FoundSend:
+        """What it has accepted of the send of that public name; raises nothing, as `find`."""
+        ...

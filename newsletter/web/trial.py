@@ -80,7 +80,8 @@ async def send_test(
     ]
     rejected = [{"email": email, "reason": "suppressed, or has left"} for email in blocked]
     accepted: list[str] = []
-    size = provider.capabilities.batch_size
+    limits = provider.capabilities
+    size = limits.whole_messages or limits.batch_size
     for start in range(0, len(messages), size):
         batch = Batch(key=f"test-{nonce}-{start}", messages=messages[start : start + size])
         outcome = await provider.send(provider.prepare(batch))
