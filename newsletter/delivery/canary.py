@@ -1,0 +1,217 @@
+"""The canary: a sample of the recipients gets an issue first, and what becomes of their messages
+decides whether the others get it too. A person who resumes the send overrules it.
+
+The sample is the send's first batches. Nothing here leases or sends.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import exp, lgamma, log, log1p
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    distinct,
+    exists,
+    func,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
+
+from newsletter.delivery.notices import hold
+from newsletter.delivery.runtime import DeliveryRuntime
+from newsletter.settings import Delivery
+from newsletter.store import notify
+from newsletter.store.schema import batches, deliveries, events, sends
+from newsletter.store.types import Instant
+
+_log = logging.getLogger(__name__)
+
+#: A smaller sample says nothing: one bounce of 20 is 5 %.
+FEWEST = 20
+# One bounce or complaint alone is no rate.
+_AT_LEAST = 2
+# Before the wait is over a rate counts only if it is no accident: so improbable under the limit.
+# Small, as it is looked at again and again.
+_BY_ACCIDENT = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What became of a sample so far: of `messages` that left, those that went wrong."""
+
+    messages: int
+    bounced: int  # for good, or refused by the provider
+    complained: int
+
+
+def size_of(settings: Delivery, total: int) -> int:
+    """How many of `total` recipients go first; 0 where the canary is off or would say nothing."""
+    size = settings.canary_of(total)
+    return size if FEWEST <= size < total else 0
+
+
+def released() -> ColumnElement[bool]:
+    """Of a batch and its send: it belongs to the sample, or the sample has been judged."""
+    return or_(
+        sends.c.canary.is_(None),
+        sends.c.canary_passed.is_(True),
+        batches.c.number <= sends.c.canary,
+    )
+
+
+def over_at(wait: timedelta) -> ColumnElement[datetime]:
+    """Of a send, when its sample has been waited for; NULL while some of it waits to be sent."""
+    microseconds = wait // timedelta(microseconds=1)
+    return type_coerce(type_coerce(sends.c.canary_at, BigInteger) + microseconds, Instant)
+
+
+def judge(runtime: DeliveryRuntime) -> None:
+    """Look at the samples that are out: hold the send, let it go on, or wait."""
+    query = select(sends).where(
+        sends.c.state == "sending", sends.c.canary.is_not(None), sends.c.canary_passed.is_not(True)
+    )
+    with runtime.store.read() as connection:
+        waiting = connection.execute(query.order_by(sends.c.id)).all()
+    for send in waiting:
+        with runtime.store.begin() as connection:
+            _judge(connection, runtime, send)
+
+
+def overrule(connection: Connection, send_id: int) -> None:
+    """A person lets a send go on that its sample has held."""
+    connection.execute(
+        update(sends)
+        .where(sends.c.id == send_id, sends.c.canary_passed.is_(False))
+        .values(canary_passed=True)
+    )
+
+
+def figures(connection: Connection, send_id: int, canary: int) -> Figures:
+    """Count what is known of the sample's messages; cheap, whatever the size of the send."""
+    mine = (batches.c.send_id == send_id, batches.c.number <= canary)
+    last = select(func.max(batches.c.hi)).where(*mine).scalar_subquery()
+    within = (deliveries.c.send_id == send_id, deliveries.c.position <= last)
+    done = select(func.coalesce(func.sum(batches.c.hi - batches.c.lo + 1), 0)).where(
+        *mine, batches.c.state == "done"
+    )
+    by_state = (
+        select(deliveries.c.state, func.count().label("number"))
+        .where(*within, deliveries.c.state.in_(["skipped", "in_doubt", "rejected"]))
+        .group_by(deliveries.c.state)
+    )
+    count = {row.state: row.number for row in connection.execute(by_state)}
+    left = connection.execute(done).scalar_one() - count.get("skipped", 0)
+    return Figures(
+        messages=max(0, left - count.get("in_doubt", 0)),
+        # As canonical JSON, in which nothing else is spelt like this.
+        bounced=count.get("rejected", 0)
+        + _people(
+            connection,
+            *within,
+            events.c.type == "bounced",
+            type_coerce(events.c.event, Text).contains('"bounce":"hard"'),
+        ),
+        complained=_people(connection, *within, events.c.type == "complained"),
+    )
+
+
+def verdict(settings: Delivery, found: Figures, *, early: bool) -> str:
+    """Why the send must not go on, with the figures; '' while nothing speaks against it."""
+    told = []
+    bad = False
+    for number, limit, what in (
+        (found.bounced, settings.max_bounces, "bounced or were refused"),
+        (found.complained, settings.max_complaints, "complained"),
+    ):
+        rate = number / found.messages if found.messages else 0.0
+        over = number >= _AT_LEAST and rate > limit
+        if over and early:
+            over = chance(found.messages, number, limit) < _BY_ACCIDENT
+        bad |= over
+        told.append(f"{number:,} {what} ({_percent(rate)}, the limit is {_percent(limit)})")
+    return " and ".join(told) if bad else ""
+
+
+def chance(messages: int, number: int, rate: float) -> float:
+    """How probable `number` or more of `messages` are at a true `rate`: the binomial tail."""
+    if number <= 0 or rate >= 1:
+        return 1.0
+    if rate <= 0 or number > messages:
+        return 0.0
+    total = 0.0
+    for hits in range(number, messages + 1):
+        ways = lgamma(messages + 1) - lgamma(hits + 1) - lgamma(messages - hits + 1)
+        term = exp(ways + hits * log(rate) + (messages - hits) * log1p(-rate))
+        total += term
+        if term < total * 1e-9 and hits > messages * rate:
+            break
+    return min(total, 1.0)
+
+
+def _judge(connection: Connection, runtime: DeliveryRuntime, send: Row[Any]) -> None:
+    now = runtime.clock.now()
+    settings = runtime.workspace.settings.delivery
+    out_since = send.canary_at or _note_end(connection, send, now)
+    over = out_since is not None and now >= out_since + settings.canary_wait
+    found = figures(connection, send.id, send.canary)
+    why = verdict(settings, found, early=not over)
+    if why:
+        reason = f"of its first {found.messages:,} messages {why}: the others have not left"
+        _mark(connection, send.id, passed=False)
+        hold(connection, runtime, send.id, reason, cause="canary")
+    elif over and _mark(connection, send.id, passed=True):
+        notify(connection, "sends")
+        _log.info("send %s goes on after its first %d messages", send.send, found.messages)
+
+
+def _note_end(connection: Connection, send: Row[Any], now: datetime) -> datetime | None:
+    """When the last batch of the sample was done: now, if that is so."""
+    working = exists().where(
+        batches.c.send_id == send.id, batches.c.number <= send.canary, batches.c.state != "done"
+    )
+    statement = (
+        update(sends)
+        .where(sends.c.id == send.id, sends.c.canary_at.is_(None), ~working)
+        .values(canary_at=now)
+    )
+    return now if connection.execute(statement).rowcount == 1 else None
+
+
+def _mark(connection: Connection, send_id: int, *, passed: bool) -> bool:
+    statement = (
+        update(sends)
+        .where(
+            sends.c.id == send_id, sends.c.state == "sending", sends.c.canary_passed.is_not(True)
+        )
+        .values(canary_passed=passed)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def _people(connection: Connection, *conditions: ColumnElement[bool]) -> int:
+    """How many recipients of the send have such an event."""
+    query = (
+        select(func.count(distinct(events.c.subscriber_id)))
+        .select_from(events)
+        .join(
+            deliveries,
+            (deliveries.c.send_id == events.c.send_id)
+            & (deliveries.c.subscriber_id == events.c.subscriber_id),
+        )
+        .where(*conditions)
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.3g} %"

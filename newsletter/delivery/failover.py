@@ -1,0 +1,168 @@
+"""Through which provider a batch goes: its send's, or the one that stands in while that fails.
+
+A batch moves only while no attempt of it is under way or in doubt, by the UPDATE that leases it;
+whatever is in doubt stays with the provider that was asked, until it is settled there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, literal, or_, select
+
+from newsletter.delivery import breaker
+from newsletter.delivery.breaker import Opened
+from newsletter.delivery.notices import hold
+from newsletter.delivery.runtime import DeliveryRuntime
+from newsletter.settings import ProviderSettings
+from newsletter.store.schema import attempts, batches, sends
+from newsletter.store.types import Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What may be leased for a provider now: all, doubts alone, or one batch that tries it.
+
+    `instead_of` are the providers that it stands in for.
+    """
+
+    doubts_only: bool = False
+    probing: bool = False
+    instead_of: tuple[str, ...] = ()
+
+
+#: A provider that works and stands in for nobody.
+OPEN = Admission()
+
+
+def admission(connection: Connection, runtime: DeliveryRuntime, provider: str, now: datetime) -> Admission:
+    """Asked in the transaction that leases. Who may probe has claimed it and must use it, or call
+    `breaker.give_up_probe`."""
+    opened = breaker.open_breakers(connection)
+    if provider in opened:
+        lease = runtime.workspace.settings.delivery.lease
+        claimed = breaker.claim_probe(connection, provider, now, lease)
+        return Admission(doubts_only=not claimed, probing=claimed)
+    helped = stand_ins(runtime.workspace.settings.providers, opened)
+    return Admission(instead_of=tuple(name for name, helper in helped.items() if helper == provider))
+
+
+def stand_ins(entries: Iterable[ProviderSettings], opened: Collection[str]) -> dict[str, str]:
+    """Of the providers whose breaker is open, who takes over: the first in line that works."""
+    leads_to = {entry.name: entry.failover for entry in entries}
+    helped: dict[str, str] = {}
+    for name in opened:
+        step = leads_to.get(name, "")
+        while step in opened:
+            step = leads_to.get(step, "")
+        if step:
+            helped[name] = step
+    return helped
+
+
+def helper_of(connection: Connection, runtime: DeliveryRuntime, provider: str) -> str:
+    """Who would stand in for a provider if its breaker were open; '' where nobody would."""
+    opened = {*breaker.open_breakers(connection), provider}
+    entries = runtime.workspace.settings.providers
+    return stand_ins(entries, sorted(opened)).get(provider, "")
+
+
+def lanes(
+    connection: Connection, runtime: DeliveryRuntime, live: Iterable[tuple[int, str]]
+) -> list[tuple[int, str]]:
+    """(send id, provider) of sends that go on: with their own providers, with those that took
+    batches over, and with those that may do so now."""
+    own = list(live)
+    moved = (
+        select(batches.c.send_id, batches.c.provider)
+        .where(batches.c.provider.is_not(None), batches.c.state != "done")
+        .where(batches.c.send_id.in_([send_id for send_id, _ in own]))
+        .distinct()
+        .order_by(batches.c.send_id, batches.c.provider)
+    )
+    found = own + [(row.send_id, row.provider) for row in connection.execute(moved)]
+    entries = runtime.workspace.settings.providers
+    helped = stand_ins(entries, breaker.open_breakers(connection))
+    found += [(send_id, helped[name]) for send_id, name in found if name in helped]
+    return list(dict.fromkeys(found))
+
+
+def through(provider: str) -> ColumnElement[bool]:
+    """Of a batch and its send, that it goes through that provider."""
+    return func.coalesce(batches.c.provider, sends.c.provider) == provider
+
+
+def may_take(provider: str, instead_of: Collection[str]) -> ColumnElement[bool]:
+    """Of a batch and its send, that the provider may have it: it is its own, or it may move."""
+    others = [and_(through(name), ~in_doubt()) for name in instead_of]
+    return or_(through(provider), *others)
+
+
+def in_doubt() -> ColumnElement[bool]:
+    """Of a batch, that the outcome of an attempt at it is not known."""
+    return exists().where(
+        attempts.c.send_id == batches.c.send_id,
+        attempts.c.batch == batches.c.number,
+        attempts.c.state.in_(["started", "in_doubt"]),
+    )
+
+
+def being_settled() -> ColumnElement[bool]:
+    """Of a batch, that something can still settle an attempt of it that is in doubt."""
+    return exists().where(
+        attempts.c.send_id == batches.c.send_id,
+        attempts.c.batch == batches.c.number,
+        attempts.c.state == "in_doubt",
+        attempts.c.settle_at.is_not(None),
+    )
+
+
+def ready_at(
+    opened: Mapping[str, Opened], entries: Iterable[ProviderSettings], now: datetime
+) -> ColumnElement[datetime]:
+    """Of a batch and its send, when it may be leased as far as back-offs and breakers go."""
+    ready = func.coalesce(batches.c.not_before, literal(now, Instant()))
+    helped = stand_ins(entries, opened)
+    waits = []
+    for name, state in opened.items():
+        retry_at = literal(state.retry_at, Instant())
+        blocked = in_doubt() if name in helped else ~being_settled()
+        blocked = and_(through(name), blocked, ~being_settled(), ready < retry_at)
+        waits.append((blocked, retry_at))
+    return case(*waits, else_=ready) if waits else ready
+
+
+def hold_stalled(runtime: DeliveryRuntime) -> None:
+    """Hold the sends that wait for a provider which has failed for too long: a person is asked."""
+    with runtime.store.read() as connection:
+        opened = breaker.open_breakers(connection)
+        latest = runtime.clock.now() - runtime.policy.hold_after
+        late = [state for state in opened.values() if state.since <= latest]
+        helped = stand_ins(runtime.workspace.settings.providers, opened)
+        stalled = [
+            (send_id, state)
+            for state in late
+            for send_id in _waiting_for(connection, state.provider, state.provider in helped)
+        ]
+    for send_id, state in stalled:
+        with runtime.store.begin() as connection:
+            reason = (
+                f"{state.provider} has taken nothing since {state.since:%H:%M} UTC: {state.reason}"
+            )
+            hold(connection, runtime, send_id, reason, cause="failing-on")
+
+
+def _waiting_for(connection: Connection, provider: str, helped: bool) -> list[int]:
+    """The sends with batches that only that provider could take on."""
+    waits = [batches.c.state == "open", through(provider), ~being_settled()]
+    if helped:
+        waits.append(in_doubt())  # the others move
+    query = (
+        select(sends.c.id)
+        .join(batches, batches.c.send_id == sends.c.id)
+        .where(sends.c.state == "sending", *waits)
+        .distinct()
+    )
+    return list(connection.execute(query.order_by(sends.c.id)).scalars())
