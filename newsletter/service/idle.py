@@ -18,11 +18,12 @@ def is_idle(runtime: Runtime, editions_seen: datetime | None) -> bool:
     """Whether nothing is due within a minute or in flight, in this process or another.
 
     `editions_seen` is when the last look at the editions began; None where they are not kept here.
-    A send that is paused or held, and mail that the provider put off, do not count.
+    A send that is paused, held or quarantined, and mail that the provider put off, do not count.
     """
     soon = runtime.clock.now() + SOON
     with runtime.store.read() as connection:
-        if _sends_wait(connection, soon) or _mail_waits(connection, soon):
+        sending = _sends_wait(connection, soon)
+        if sending or _mail_waits(connection, soon):
             return False
     if editions_seen is None:
         return True
@@ -30,10 +31,11 @@ def is_idle(runtime: Runtime, editions_seen: datetime | None) -> bool:
     return due is None or due > soon
 
 
-def next_send(connection: Connection, after: datetime) -> datetime | None:
-    """When the first send after a moment is due."""
-    later = (sends.c.state == "scheduled") & (sends.c.at > after)
-    due: datetime | None = connection.execute(select(func.min(sends.c.at)).where(later)).scalar()
+def next_send(connection: Connection) -> datetime | None:
+    """When the first scheduled send is due, or was."""
+    starts = func.coalesce(sends.c.starts_at, sends.c.at)
+    query = select(func.min(starts)).where(sends.c.state == "scheduled")
+    due: datetime | None = connection.execute(query).scalar()
     return due
 
 

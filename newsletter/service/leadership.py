@@ -1,12 +1,13 @@
-"""Who of several services polls the feeds and keeps the editions: a lease in the database.
+"""Who of several services polls the feeds and keeps the editions.
 
-The steps are safe without it; it spares double work. Who vanished is followed at once on the same
-machine, and elsewhere when the lease runs out.
+The steps are safe without it, each by guarded updates of its own; it spares double work. On SQLite
+it is a lease in the database, here; on PostgreSQL a lock of a session's (`session_leader`).
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -15,6 +16,41 @@ from newsletter.service.runtime import Runtime
 from newsletter.store.schema import leases
 
 LIFETIME = timedelta(seconds=45)
+
+
+class Leader(Protocol):
+    """Tells whether this service leads now. Ask before each step: it may have been taken over."""
+
+    #: How often to ask, in seconds, for the lead to be kept, or taken over from one that is gone.
+    beat: float
+
+    async def leads(self, name: str) -> bool:
+        """Whether this service leads the step of that name now; takes the lead where it is free."""
+        ...
+
+    async def step_down(self) -> None:
+        """Give up the lead, for another service to take it at once."""
+        ...
+
+
+class LeaseLeader:
+    """Leads by leases in the database, one a step.
+
+    Who vanished is followed at once on the same machine, elsewhere when the lease runs out.
+    """
+
+    beat = LIFETIME.total_seconds() / 3
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def leads(self, name: str) -> bool:
+        """Whether the lease of that name is ours; raises `Unreachable`."""
+        return lead(self._runtime, name)
+
+    async def step_down(self) -> None:
+        """Give up every lease; raises `Unreachable`."""
+        step_down(self._runtime)
 
 
 def lead(runtime: Runtime, name: str) -> bool:

@@ -1,7 +1,8 @@
 """Runs the steps until the service is stopped, each in a loop of its own.
 
 A send that takes hours does not keep an edition or a notice waiting. The loops have no timer: the
-ticker wakes them, every second for what other processes may have made due, and at known moments.
+bell wakes them when others have made work, and the ticker at known moments and, in case a word was
+lost, now and then.
 """
 
 from __future__ import annotations
@@ -9,22 +10,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+import os
+import socket
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
+from newsletter import outbox
 from newsletter.errors import DoesNotHold, Unreachable
 from newsletter.scheduling import next_moment
 from newsletter.service import steps
+from newsletter.service.bell import Bell, Waking
 from newsletter.service.idle import is_idle, next_send
-from newsletter.service.leadership import step_down
+from newsletter.service.leadership import Leader, LeaseLeader
+from newsletter.service.listening import listen
+from newsletter.service.readiness import tell_system
 from newsletter.service.runtime import Runtime
 from newsletter.service.ticker import Ticker
 
 _log = logging.getLogger(__name__)
 
-_LEAD_SECONDS = 10  # feeds and editions; a known moment wakes them as well
-_POLL_SECONDS = 1  # sends and notices that another process has made
+_LEAD_SECONDS = 10  # feeds and editions, whose files nobody tells of; a known moment wakes them too
+_LOOK_SECONDS = 30  # sends and notices: how late one is whose word was lost
+_AGAIN_SECONDS = 1  # for what should have been done by now; longer while it keeps failing
+_LONGEST_AGAIN = 5
 _IDLE_SECONDS = 0.2
 _MOST_FAILURES = 5  # in a row, after which a run until idle does not go on
 
@@ -68,17 +78,29 @@ class _Service:
         self.runtime = runtime
         self.ticker = ticker
         self.until_idle = until_idle
-        self.sends = _Loop(steps.sends, _POLL_SECONDS)
-        self.notices = _Loop(steps.notices, _POLL_SECONDS)
+        self.name = _name("worker" if sends_only else "scheduler")
+        self.sends = _Loop(steps.sends, _LOOK_SECONDS)
+        self.notices = _Loop(steps.notices, _LOOK_SECONDS)
         self.editions = _Loop(steps.editions, _LEAD_SECONDS)
         self.feeds = _Loop(steps.feeds, _LEAD_SECONDS)
         self.loops: Sequence[_Loop] = [self.sends]
         if not sends_only:
             self.loops = [self.feeds, self.editions, self.sends, self.notices]
+        self.bell = Bell()
+        self.bell.hang("sends", self.sends.wake)
+        self.bell.hang("notices", self.notices.wake)
+        self.bell.hang("editions", self.editions.wake)
+        self.leader = _leader(runtime, self.name)
+        runtime.leader = self.leader
+        if not runtime.store.is_sqlite:
+            runtime.wake = Waking(self.bell)
 
     async def run(self) -> Ended:
         self.ticker.start()
-        tasks = []
+        tasks: list[asyncio.Task[None]] = []
+        beside = [_beside(listen(self.runtime.store, self.name, self.bell))]
+        if self.editions in self.loops:
+            beside.append(_beside(self.keep_lead()))
         try:
             for loop in self.loops:
                 self.ticker.every(loop.seconds, loop.wake)
@@ -87,11 +109,15 @@ class _Service:
                 tasks.append(asyncio.create_task(self.watch()))
             await asyncio.gather(*tasks)
         finally:
+            tell_system("STOPPING=1")
             self.runtime.stop.set()  # one loop failed: the others end in order
             await asyncio.gather(*tasks, return_exceptions=True)
             self.ticker.stop()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             with contextlib.suppress(Unreachable):  # the leases run out by themselves
-                step_down(self.runtime)
+                await self.leader.step_down()
         return Ended(tuple(sorted(self.runtime.held)))
 
     async def keep_going(self, loop: _Loop) -> None:
@@ -112,12 +138,11 @@ class _Service:
         loop.busy = True
         try:
             done = await steps.guarded(self.runtime, loop.step)
+            self.wake_at_next(loop, began)
+            if loop is self.sends and loop.seen is None:
+                self.tell_ready()
             loop.seen = began
             loop.problem = ""
-            if loop is self.editions:
-                self.wake_for_editions(began)
-            elif loop is self.sends:
-                self.wake_for_sends(began)
         except Unreachable as error:
             done = False
             if self.until_idle:
@@ -128,21 +153,45 @@ class _Service:
         finally:
             loop.busy = False
         loop.failures = 0 if done else loop.failures + 1
+        if not done and loop.seconds == _LOOK_SECONDS:
+            wait = min(loop.failures * _AGAIN_SECONDS, _LONGEST_AGAIN)
+            self.ticker.once_in(wait, loop.wake, f"{loop.step.__name__} again")
 
-    def wake_for_editions(self, began: datetime) -> None:
-        due = next_moment(self.runtime.workspace, self.runtime.store, began)
-        if due is not None:
-            seconds = (due - self.runtime.clock.now()).total_seconds()
-            self.ticker.once_in(seconds, self.editions.wake, "editions")
+    def tell_ready(self) -> None:
+        store = self.runtime.store
+        told = "the file changes" if store.is_sqlite else "PostgreSQL tells of work"
+        _log.info("%s is ready; it looks when %s, and every %d s", self.name, told, _LOOK_SECONDS)
+        tell_system("READY=1")
 
-    def wake_for_sends(self, began: datetime) -> None:
-        """A send starts at its time, and not up to a second later."""
-        with self.runtime.store.read() as connection:
-            due = next_send(connection, began)
-        if due is not None:
-            seconds = (due - self.runtime.clock.now()).total_seconds()
-            if seconds < 2 * _POLL_SECONDS:
-                self.ticker.once_in(seconds, self.sends.wake, "sends")
+    def wake_at_next(self, loop: _Loop, began: datetime) -> None:
+        """A send starts at its time, and an edition and a mail have theirs."""
+        store = self.runtime.store
+        due: datetime | None = None
+        if loop is self.editions:
+            due = next_moment(self.runtime.workspace, store, began)
+        elif loop is not self.feeds:
+            with store.read() as connection:
+                due = next_send(connection) if loop is self.sends else outbox.next_due(connection)
+        if due is None:
+            return
+        seconds = (due - self.runtime.clock.now()).total_seconds()
+        if due <= began:  # it was put off, or another process is at it
+            seconds = _AGAIN_SECONDS
+        self.ticker.once_in(seconds, loop.wake, loop.step.__name__)
+
+    async def keep_lead(self) -> None:
+        """Keep the lead between the steps; who takes it over begins at once."""
+        led = False
+        while True:
+            await asyncio.sleep(self.leader.beat)
+            settings = self.runtime.workspace.settings
+            if isinstance(self.leader, LeaseLeader) or not (settings.feeds or settings.editions):
+                continue
+            leads = await self.leader.leads("editions")
+            if leads and not led:
+                self.feeds.wake.set()
+                self.editions.wake.set()
+            led = leads
 
     async def watch(self) -> None:
         """Stop the service once every loop has had its turn and nothing is left to wait for."""
@@ -161,3 +210,30 @@ class _Service:
             kept = self.editions.seen if self.editions in self.loops else None
             if is_idle(self.runtime, kept):
                 self.runtime.stop.set()
+
+
+def _leader(runtime: Runtime, name: str) -> Leader:
+    if runtime.leader is not None:
+        return runtime.leader
+    if runtime.store.is_sqlite:
+        return LeaseLeader(runtime)
+    from newsletter.service.session_leader import SessionLeader
+
+    return SessionLeader(runtime.store.engine, f"{name} leader")
+
+
+def _name(what: str) -> str:
+    """What this process is called in the log and among PostgreSQL's sessions (63 bytes at most)."""
+    return f"newsletter {what} {socket.gethostname()[:24]}/{os.getpid()}"
+
+
+def _beside(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that the service can do without; if it fails, the log says so."""
+    task = asyncio.ensure_future(work)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("%s failed", task.get_coro(), exc_info=task.exception())
+
+    task.add_done_callback(ended)
+    return task

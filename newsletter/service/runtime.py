@@ -12,10 +12,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from newsletter.clock import Clock
 from newsletter.delivery import DeliveryRuntime, Policy, open_runtime
-from newsletter.delivery.runtime import has_ended, new_holder
+from newsletter.delivery.runtime import Wake, has_ended, new_holder
 from newsletter.errors import BadInput
 from newsletter.outbox import notify_editors
 from newsletter.providers import open_provider, provider_named
@@ -23,6 +24,9 @@ from newsletter.providers.base import Provider
 from newsletter.settings import FILE_NAME, load_settings
 from newsletter.store import Store
 from newsletter.workspace import Workspace
+
+if TYPE_CHECKING:
+    from newsletter.service.leadership import Leader
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +57,10 @@ class Runtime:
     progress: Callable[[str], None] = lambda _send: None
     # Sends that were held while this service ran, by public name.
     held: set[str] = field(default_factory=set)
+    # Without one, leases in the database decide who leads.
+    leader: Leader | None = None
+    # What ends an engine's rest early; without one it looks for work by the clock.
+    wake: Wake | None = None
     _settings_mark: tuple[int, int] | None = None
 
     def delivery(self) -> DeliveryRuntime:
@@ -66,6 +74,7 @@ class Runtime:
             gone=self.gone,
             policy=self.policy,
             progress=self.progress,
+            wake=self.wake,
         )
 
     def read_settings_again(self) -> None:

@@ -18,7 +18,7 @@ from newsletter.errors import NewsletterError, Unreachable
 from newsletter.fetching import Fetcher
 from newsletter.providers.base import Provider
 from newsletter.scheduling import editions_tick
-from newsletter.service.leadership import LIFETIME, lead
+from newsletter.service.leadership import Leader, LeaseLeader
 from newsletter.service.runtime import Runtime
 from newsletter.workspace import Workspace
 
@@ -79,11 +79,12 @@ def _tell(runtime: Runtime, step: str, error: Exception) -> None:
 async def feeds(runtime: Runtime) -> None:
     """Fetch the feeds that are due, one after another until stopped."""
     settings = runtime.workspace.settings
-    if not settings.feeds or not lead(runtime, "feeds"):
+    if not settings.feeds:
         return
-    async with _staying_leader(runtime, "feeds"):
+    leader = _leader(runtime)
+    async with _staying(leader, "feeds"):
         for feed in settings.feeds:
-            if runtime.stop.is_set():
+            if runtime.stop.is_set() or not await leader.leads("feeds"):
                 return
             one = settings.model_copy(update={"feeds": [feed]})
             workspace = Workspace(runtime.workspace.root, one)
@@ -113,21 +114,28 @@ def _tell_feed(runtime: Runtime, url: str, problem: str) -> None:
 
 async def editions(runtime: Runtime) -> None:
     """Plan, draft, look after and send what the editions have due."""
-    if not runtime.workspace.settings.editions or not lead(runtime, "editions"):
+    if not runtime.workspace.settings.editions:
         return
-    async with _staying_leader(runtime, "editions"):
+    leader = _leader(runtime)
+    if not await leader.leads("editions"):
+        return
+    async with _staying(leader, "editions"):
         await asyncio.to_thread(editions_tick, runtime.workspace, runtime.store, runtime.clock)
 
 
+def _leader(runtime: Runtime) -> Leader:
+    return runtime.leader or LeaseLeader(runtime)
+
+
 @contextlib.asynccontextmanager
-async def _staying_leader(runtime: Runtime, name: str) -> AsyncIterator[None]:
-    """Renew the lease while a long step runs in its thread; on the loop's time, as that is real."""
+async def _staying(leader: Leader, name: str) -> AsyncIterator[None]:
+    """Keep the lead while a long step runs in its thread; on the loop's time, as that is real."""
 
     async def renew() -> None:
         while True:
-            await asyncio.sleep(LIFETIME.total_seconds() / 3)
+            await asyncio.sleep(leader.beat)
             with contextlib.suppress(Unreachable):
-                lead(runtime, name)
+                await leader.leads(name)
 
     renewing = asyncio.create_task(renew())
     try:

@@ -142,7 +142,7 @@ def _wrong_address(problem: str) -> BadInput:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        return _postgresql_engine(url)
     engine = create_engine(
         url,
         connect_args={
@@ -164,6 +164,18 @@ def _engine(url: URL) -> Engine:
     def _begin(connection: Connection) -> None:
         read_only = connection.get_execution_options().get("newsletter_read_only", False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    from newsletter.store.postgresql import connect_options, set_up
+
+    engine = create_engine(url, pool_pre_ping=True, connect_args=connect_options(url))
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        set_up(connection.driver_connection)
 
     return engine
 
