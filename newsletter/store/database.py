@@ -175,7 +175,7 @@ def _postgresql_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
-        set_up(connection.driver_connection)
+        set_up(connection)
 
     return engine
 

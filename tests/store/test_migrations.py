@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -17,9 +18,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect, text
 
 from newsletter import store as store_package
+from newsletter.delivery import verify
 from newsletter.errors import Unreachable
 from newsletter.store import Store, open_store
-from newsletter.store.database import HEAD
+from newsletter.store.database import HEAD, schema_is_current
 from newsletter.store.schema import metadata
 from newsletter.workspace import Workspace
 
@@ -78,6 +80,74 @@ def test_the_newest_migration_is_the_one_that_the_code_expects() -> None:
     config = Config()
     config.set_main_option("script_location", str(FOLDER / "migrations"))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_a_ledger_of_the_first_version_keeps_every_row(database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir(exist_ok=True)
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in LEDGER_OF_0001:
+            connection.execute(text(statement))
+        before = rows_of(connection)
+    engine.dispose()
+    store = open_store(database_url, tmp_path)
+    with store.begin() as connection:
+        assert schema_is_current(store)
+        after = rows_of(connection)
+        for table, rows in before.items():
+            assert len(rows) == len(after[table]) > 0
+            for old, new in zip(rows, after[table], strict=True):
+                assert {name: new[name] for name in old} == old
+        assert [part["counts"] for part in after["batches"]] == [None, None]
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    report = verify(store, "milia.1")
+    assert (report["violations"], report["recipients"]) == ([], 3)
+    store.close()
+
+
+def rows_of(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    tables = ("subscribers", "sends", "deliveries", "batches", "attempts", "events")
+    return {
+        table: [
+            dict(row)
+            for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY 1, 2")).mappings()
+        ]
+        for table in tables
+    }
+
+
+#: Three people, of whom one was accepted, one refused, and one waits.
+LEDGER_OF_0001 = (
+    *(
+        "INSERT INTO subscribers (email, email_key, state, created_at, updated_at)"
+        f" VALUES ('{name}@b.example', '{name}@b.example', 'active', 1, 2)"
+        for name in ("ada", "bea", "cleo")
+    ),
+    "INSERT INTO frozen_issues VALUES ('f', 'milia', 'x', 's', 3)",
+    "INSERT INTO sends (send, issue, frozen, segment, provider, state, at, created_at, started_at,"
+    " filled_at) VALUES ('milia.1', 'milia', 'f', 'all', 'main', 'paused', 4, 3, 5, 5)",
+    *(
+        "INSERT INTO deliveries (send_id, position, subscriber_id, email, first_name, fields,"
+        " state, reason, attempt, provider_message_id, updated_at) VALUES"
+        f" (1, {place}, {place}, '{place}@b.example', 'Ada', '{{\"city\":\"York\"}}', {rest}, 6)"
+        for place, rest in (
+            (1, "'accepted', '', 'a1', 'm1'"),
+            (2, "'rejected', 'inactive', 'a1', NULL"),
+            (3, "'pending', '', NULL, NULL"),
+        )
+    ),
+    "INSERT INTO batches (send_id, number, lo, hi, state, tries) VALUES (1, 1, 1, 2, 'done', 1)",
+    "INSERT INTO batches (send_id, number, lo, hi, state) VALUES (1, 2, 3, 3, 'open')",
+    "INSERT INTO attempts (id, send_id, batch, number, provider, positions, not_accepted,"
+    " body_sha256, state, started_at, finished_at) VALUES"
+    " ('a1', 1, 1, 1, 'main', '[[1,2]]', '[[2,2]]', 'd', 'answered', 6, 7)",
+    "INSERT INTO events (provider, provider_event_id, type, recipient, machine, url, at,"
+    " received_at, event) VALUES ('main', 'e1', 'delivered', 'x', false, '', 8, 9, '{}')",
+)
 
 
 @pytest.mark.slow

@@ -35,6 +35,54 @@ def _ledger() -> None:
         "sends",
         sa.Column("local_time", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
     )
+    op.add_column("sends", sa.Column("recipients", sa.Integer(), nullable=True))
+    op.add_column("sends", sa.Column("batch_size", sa.Integer(), nullable=True))
+    _fewer_indexes()
+    op.create_table(
+        "unfilled",
+        sa.Column("send_id", sa.Integer(), nullable=False),
+        sa.Column("subscriber_id", _KEY, nullable=False),
+        sa.PrimaryKeyConstraint("send_id", "subscriber_id", name=op.f("pk_unfilled")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "count_changes",
+        sa.Column("id", _KEY, nullable=False),
+        sa.Column("send_id", sa.Integer(), nullable=False),
+        sa.Column("batch", sa.Integer(), nullable=False),
+        sa.Column("was", sa.String(length=16), nullable=False),
+        sa.Column("became", sa.String(length=16), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_count_changes")),
+    )
+    op.create_index("ix_count_changes_send_id_batch", "count_changes", ["send_id", "batch"])
+
+
+def _fewer_indexes() -> None:
+    """No index of `deliveries` knows of what changes, and none of `batches` of what is done."""
+    op.drop_index("ix_deliveries_provider_message_id", "deliveries")
+    op.drop_index("ix_deliveries_send_id_state", "deliveries")
+    op.drop_index("ix_deliveries_subscriber_id", "deliveries")
+    with op.batch_alter_table("deliveries") as table:
+        table.drop_constraint(op.f("uq_deliveries_send_id_subscriber_id"), type_="unique")
+        table.drop_constraint(op.f("fk_deliveries_send_id"), type_="foreignkey")
+        table.drop_constraint(op.f("fk_deliveries_subscriber_id"), type_="foreignkey")
+        table.drop_constraint(op.f("ck_deliveries_state"), type_="check")
+    op.create_index(
+        "uq_deliveries_subscriber_id_send_id",
+        "deliveries",
+        ["subscriber_id", "send_id"],
+        unique=True,
+    )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE deliveries SET (fillfactor = 50)")
+    op.drop_index("ix_batches_send_id_state", "batches")
+    op.create_index(
+        "ix_batches_unfinished",
+        "batches",
+        ["send_id", "number"],
+        sqlite_where=sa.text("state <> 'done'"),
+        postgresql_where=sa.text("state <> 'done'"),
+    )
 
 
 def _breakers() -> None:
