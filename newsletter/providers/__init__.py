@@ -25,6 +25,7 @@ GROUP = "newsletter.providers"
 _BUILT_IN = {
     "mailbox": "newsletter.providers.mailbox:MailboxProvider",
     "postmark": "newsletter.providers.postmark:PostmarkProvider",
+    "sendgrid": "newsletter.providers.sendgrid:SendgridProvider",
 }
 
 
