@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import lru_cache, partial
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -53,6 +54,35 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
+class People:
+    """Recipients as columns of one length: a batch then costs a few passes, not a call a value.
+
+    `fields` may be empty where no slot of the message asks for any.
+    """
+
+    subscribers: Sequence[int]
+    emails: Sequence[str]
+    first_names: Sequence[str]
+    last_names: Sequence[str]
+    fields: Sequence[Mapping[str, Any]]
+    tokens: Sequence[str]
+
+    def column(self, name: str) -> Sequence[str]:
+        """Everybody's value of a merge field."""
+        match name:
+            case "links.token":
+                return self.tokens
+            case "subscriber.email":
+                return self.emails
+            case "subscriber.first_name":
+                return self.first_names
+            case "subscriber.last_name":
+                return self.last_names
+        own = name.removeprefix("subscriber.fields.")
+        return [str(fields.get(own, "")) for fields in self.fields]
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What one recipient reads."""
 
@@ -81,6 +111,15 @@ class CompiledMessage:
     def values(self, recipient: Recipient) -> tuple[str, ...]:
         """The recipient's merge values, one a slot, each escaped for its place."""
         return tuple(fill(slot, recipient) for slot in self.slots)
+
+    def columns(self, people: People) -> list[Sequence[str]]:
+        """What `values` gives for each of them, a column a slot."""
+        return [fill_all(slot, people.column(slot.field)) for slot in self.slots]
+
+    @property
+    def uses_fields(self) -> bool:
+        """Whether a slot asks for a subscriber's own fields."""
+        return any(slot.field.startswith("subscriber.fields.") for slot in self.slots)
 
     def render(self, recipient: Recipient) -> Content:
         values = self.values(recipient)
@@ -163,7 +202,24 @@ def join(parts: tuple[Part, ...], values: tuple[str, ...]) -> str:
 
 def fill(slot: Slot, recipient: Recipient) -> str:
     """The slot's value for a recipient, escaped for its place."""
-    value = _lookup(slot.field, recipient)
+    return _filled(slot, _lookup(slot.field, recipient))
+
+
+def fill_all(slot: Slot, column: Sequence[str]) -> Sequence[str]:
+    """The slot's values for a column of a merge field's, escaped for their place."""
+    if not slot.filters and not _UNSAFE[slot.context].search("".join(column)):
+        return column
+    filler = _filler(slot)
+    return [filler(value) for value in column]
+
+
+@lru_cache(maxsize=256)
+def _filler(slot: Slot) -> Callable[[str], str]:
+    """The same first names come again and again: each is filled in once."""
+    return lru_cache(maxsize=4096)(partial(_filled, slot))
+
+
+def _filled(slot: Slot, value: str) -> str:
     for name, argument in slot.filters:
         value = FILTERS[name](value, argument)
     return ESCAPES[slot.context](value)
@@ -223,6 +279,17 @@ ESCAPES: Mapping[Context, Callable[[str], str]] = {
     "url": escape_url,
     "text": escape_text,
     "header": escape_text,
+}
+
+# What the escape of a place changes: without any of it, a value goes there as it is.
+_UNSAFE_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSAFE_HTML = re.compile(r"""[&<>"'\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]""")
+_UNSAFE: Mapping[Context, re.Pattern[str]] = {
+    "html": _UNSAFE_HTML,
+    "attribute": _UNSAFE_HTML,
+    "url": re.compile(r"[^A-Za-z0-9_.~-]"),
+    "text": _UNSAFE_TEXT,
+    "header": _UNSAFE_TEXT,
 }
 
 

@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import hmac
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +24,8 @@ from newsletter.errors import NewsletterError
 _MAC_BYTES = 16
 _RECIPIENT = struct.Struct(">BII")
 _LINK = struct.Struct(">B8s")
+_INNER = bytes(byte ^ 0x36 for byte in range(256))  # RFC 2104, ipad and opad
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 _RECIPIENT_PURPOSE = 1
 _LINK_PURPOSE = 2
 
@@ -46,6 +49,27 @@ class RecipientToken:
 def recipient_token(key: bytes, send: int, subscriber: int) -> str:
     """The token shared by all links of one recipient: 34 URL-safe characters, deterministic."""
     return _seal(key, _RECIPIENT.pack(_RECIPIENT_PURPOSE, send, subscriber))
+
+
+def recipient_tokens(key: bytes, send: int, subscribers: Sequence[int]) -> list[str]:
+    """`recipient_token` for each of many subscribers, at a third of the cost.
+
+    The keyed states of HMAC (RFC 2104) are made once; a token's 25 bytes, filled up to 27, are 36
+    characters of base64 whose last two are the filling's, so that one call encodes them all.
+    """
+    keyed = (key if len(key) <= 64 else hashlib.sha256(key).digest()).ljust(64, b"\0")
+    inner = hashlib.sha256(keyed.translate(_INNER))
+    outer = hashlib.sha256(keyed.translate(_OUTER))
+    sealed: list[bytes] = []
+    for subscriber in subscribers:
+        payload = _RECIPIENT.pack(_RECIPIENT_PURPOSE, send, subscriber)
+        first = inner.copy()
+        first.update(payload)
+        second = outer.copy()
+        second.update(first.digest())
+        sealed.append(payload + second.digest()[:_MAC_BYTES] + b"\0\0")
+    text = base64.urlsafe_b64encode(b"".join(sealed)).decode("ascii")
+    return [text[start : start + 34] for start in range(0, len(text), 36)]
 
 
 def read_recipient_token(key: bytes, token: str) -> RecipientToken:

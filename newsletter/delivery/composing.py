@@ -10,9 +10,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, select
+import orjson
+from sqlalchemy import ColumnElement, Connection, Row, Text, select, type_coerce
 
-from newsletter.compiled import CompiledIssue, Recipient
+from newsletter.compiled import CompiledIssue, People
 from newsletter.providers.base import (
     Capabilities,
     Form,
@@ -21,11 +22,11 @@ from newsletter.providers.base import (
     Prepared,
     Provider,
 )
-from newsletter.rendering import make_form, personal
+from newsletter.rendering import make_form, personals
 from newsletter.store import Store
 from newsletter.store.schema import deliveries, media
 from newsletter.store.types import to_microseconds
-from newsletter.tokens import recipient_token
+from newsletter.tokens import recipient_tokens
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def rows_where(connection: Connection, send_id: int, *conditions: ColumnElement[
         columns.email,
         columns.first_name,
         columns.last_name,
-        columns.fields,
+        type_coerce(columns.fields, Text),  # read as JSON only where a slot asks for it
         columns.variant,
     ).where(columns.send_id == send_id, *conditions)
     return list(connection.execute(query.order_by(columns.position)))
@@ -129,25 +130,54 @@ def _people(
     limits: Capabilities,
     failed: dict[int, str],
 ) -> tuple[list[Personal], list[int]]:
-    people: list[Personal] = []
-    positions: list[int] = []
-    for row in rows:
-        try:
-            person = _person(letter, key, row)
-            _refuse_large(person, limits)
-            people.append(person)
-            positions.append(row.position)
-        except Exception as error:
-            # One recipient's data must not keep the issue from all others.
-            _log.exception("send %s: position %d cannot be composed", letter.send, row.position)
-            failed[row.position] = f"cannot be composed: {error}"
-    return people, positions
+    """Those who can be composed, with their positions; `failed` gets the others."""
+    try:
+        return _together(letter, key, rows, limits), [row.position for row in rows]
+    except Exception as error:
+        if len(rows) == 1:
+            position = rows[0].position
+            _log.exception("send %s: position %d cannot be composed", letter.send, position)
+            failed[position] = f"cannot be composed: {error}"
+            return [], []
+    # One recipient's data must not keep the issue from all others.
+    each = [_people(letter, key, [row], limits, failed) for row in rows]
+    return [p for people, _ in each for p in people], [n for _, places in each for n in places]
 
 
-def _refuse_large(person: Personal, limits: Capabilities) -> None:
-    values, most = "".join(person.values), limits.value_bytes
+def _together(
+    letter: Letter, key: str, rows: Sequence[Row[Any]], limits: Capabilities
+) -> list[Personal]:
+    """All of them, of one variant, in bulk; raises if one cannot be composed."""
+    positions, subscribers, emails, first_names, last_names, fields, variants = zip(
+        *rows, strict=True
+    )
+    if not all(emails):
+        raise ValueError("the address is gone")
+    uses_fields = letter.compiled.variants[variants[0]].uses_fields
+    people = People(
+        subscribers,
+        emails,
+        first_names,
+        last_names,
+        [orjson.loads(text) for text in fields] if uses_fields else (),
+        recipient_tokens(letter.key, letter.send_id, subscribers),
+    )
+    send = letter.send[:_METADATA_LENGTH]
+    metadata = [
+        {"attempt": key, "delivery": f"{letter.send_id}.{position}", "send": send}
+        for position in positions
+    ]
+    made = personals(letter.compiled, people, variant=variants[0], metadata=metadata)
+    if limits.value_bytes is not None:
+        for person in made:
+            _refuse_large(person, limits.value_bytes)
+    return made
+
+
+def _refuse_large(person: Personal, most: int) -> None:
+    values = "".join(person.values)
     # A character has four bytes at most: they are counted only where it could matter.
-    if most is not None and 4 * len(values) > most and _size(values) > most:
+    if 4 * len(values) > most and _size(values) > most:
         raise ValueError(f"its merge values have more than the {most} bytes the provider takes")
 
 
@@ -168,29 +198,6 @@ def _fitted(
             )
             return Request(None, (), failed)
         people = people[: max(min(len(people) - 1, int(len(people) * most / size * 0.95)), 1)]
-
-
-def _person(letter: Letter, key: str, row: Row[Any]) -> Personal:
-    if not row.email:
-        raise ValueError("the address is gone")
-    recipient = Recipient(
-        subscriber=row.subscriber_id,
-        email=row.email,
-        first_name=row.first_name,
-        last_name=row.last_name,
-        fields={name: str(value) for name, value in row.fields.items()},
-        token=recipient_token(letter.key, letter.send_id, row.subscriber_id),
-    )
-    return personal(
-        letter.compiled,
-        recipient,
-        variant=row.variant,
-        metadata={
-            "attempt": key,
-            "delivery": f"{letter.send_id}.{row.position}",
-            "send": letter.send[:_METADATA_LENGTH],
-        },
-    )
 
 
 def media_reader(store: Store) -> Callable[[str], bytes]:

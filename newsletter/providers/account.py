@@ -13,6 +13,7 @@ from typing import ClassVar
 from newsletter.clock import Clock
 from newsletter.providers.base import Batch, Capabilities, FormBatch, Prepared
 from newsletter.providers.transport import Transport
+from newsletter.providers.whole import PerForm, Stencil
 from newsletter.settings import ProviderSettings
 
 
@@ -40,6 +41,7 @@ class HttpProvider(ABC):
         self._secrets = webhook_secrets
         self._clock = clock
         self._transport = transport
+        self._stencils: PerForm[Stencil] = PerForm()
 
     @staticmethod
     @abstractmethod

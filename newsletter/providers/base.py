@@ -8,14 +8,16 @@ the delivery engine, and never by a guess here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from newsletter.compiled import Context, Part, join
 from newsletter.errors import NewsletterError
+from newsletter.providers.pieces import Body
 from newsletter.settings import ProviderSettings
 
 
@@ -110,18 +112,23 @@ class Form:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Personal:
-    """One recipient of a form: (name, address), a value for each slot, metadata."""
+class Personal(NamedTuple):
+    """One recipient of a form: (name, address), a value for each slot, metadata.
+
+    A tuple, as a send makes millions of them.
+    """
 
     to: tuple[str, str]
-    values: tuple[str, ...] = field(repr=False)
+    values: tuple[str, ...]
     metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class FormBatch:
-    """Recipients of one form for one request, so that what is the same is encoded once."""
+    """Recipients of one form for one request, so that what is the same is encoded once.
+
+    Their metadata have the same names in the same order.
+    """
 
     key: str
     form: Form
@@ -134,17 +141,23 @@ class FormBatch:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request ready to leave: a repeat of it under its key has the same bytes."""
+    """A request ready to leave: a repeat of it under its key has the same bytes.
+
+    `digest` stands for the body where its bytes would be costly to hash: it is another one whenever
+    they are.
+    """
 
     key: str
     path: str
-    body: bytes = field(repr=False)
+    body: Body = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     recipients: tuple[str, ...] = field(repr=False)  # addresses, in the order of the answer
 
+    digest: str = ""
+
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.body).hexdigest()
+        return self.digest or hashlib.sha256(bytes(self.body)).hexdigest()
 
 
 # --- what a request led to ----------------------------------------------------------------------
@@ -212,6 +225,32 @@ class Found:
     whole: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """A message that the provider accepted: to whom as sent, its id there, and its attempt."""
+
+    recipient: str
+    provider_message_id: str
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSend:
+    """What the provider has of a whole send, by its public name.
+
+    `total` is how many messages it counts, None when it could not be asked; `messages` are all of
+    them, or none where it lists no more than so many.
+    """
+
+    messages: Sequence[SentMessage]
+    total: int | None
+    reason: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return self.total is not None and len(self.messages) >= self.total
+
+
 # --- events ---------------------------------------------------------------------------------------
 
 
@@ -254,6 +293,15 @@ class WebhookRequest:
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     query: Mapping[str, str] = field(default_factory=dict)
+
+
+def _always() -> bool:
+    return True
+
+
+#: Asked right before the bytes of a request leave: if false, none do, and it surely was not made.
+#: Who makes a request under a lease sets it for that request.
+may_leave: ContextVar[Callable[[], bool]] = ContextVar("may_leave", default=_always)
 
 
 class VerificationError(NewsletterError):

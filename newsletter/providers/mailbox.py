@@ -23,6 +23,7 @@ from newsletter.providers.base import (
     Deferred,
     Event,
     EventType,
+    FormBatch,
     Found,
     Message,
     Outcome,
@@ -40,6 +41,7 @@ from newsletter.providers.webhooks import (
     text_map,
     verify_authorization,
 )
+from newsletter.providers.whole import message_stencil, strings_of
 
 BASE_URL = "http://127.0.0.1:8025"
 
@@ -73,6 +75,23 @@ class MailboxProvider(HttpProvider):
             body=orjson.dumps({"messages": [_message(message) for message in batch.messages]}),
             headers={"Content-Type": "application/json", "Idempotency-Key": batch.key},
             recipients=tuple(message.to[1] for message in batch.messages),
+        )
+
+    def prepare_form(self, batch: FormBatch) -> Prepared:
+        names = tuple(batch.recipients[0].metadata)
+        stencil = self._stencils.get(
+            batch.form, names, lambda: message_stencil(batch.form, names, _message)
+        )
+        body, digest = stencil.array(
+            [strings_of(person) for person in batch.recipients], before=b'{"messages":', after=b"}"
+        )
+        return Prepared(
+            key=batch.key,
+            path="/v1/batches",
+            body=body,
+            headers={"Content-Type": "application/json", "Idempotency-Key": batch.key},
+            recipients=tuple(person.to[1] for person in batch.recipients),
+            digest=digest,
         )
 
     async def send(self, prepared: Prepared) -> Outcome:
@@ -132,6 +151,7 @@ class MailboxProvider(HttpProvider):
 def _message(message: Message) -> dict[str, Any]:
     document: dict[str, Any] = {
         "to": message.to[1],
+        "to_name": message.to[0],
         "from": address(*message.sender),
         "subject": message.subject,
         "html": message.html,
@@ -139,8 +159,6 @@ def _message(message: Message) -> dict[str, Any]:
         "headers": dict(message.headers),
         "metadata": dict(message.metadata),
     }
-    if message.to[0]:
-        document["to_name"] = message.to[0]
     if message.reply_to:
         document["reply_to"] = message.reply_to
     if message.attachments:

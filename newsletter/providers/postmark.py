@@ -8,6 +8,7 @@ doubt is settled by look-up alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import parseaddr
 from typing import Any
@@ -25,6 +26,7 @@ from newsletter.providers.base import (
     Deferred,
     Denied,
     Event,
+    FormBatch,
     Found,
     Message,
     Outcome,
@@ -37,6 +39,7 @@ from newsletter.providers.fields import address, content
 from newsletter.providers.postmark_events import parse_event
 from newsletter.providers.transport import Response
 from newsletter.providers.webhooks import json_object, verify_authorization
+from newsletter.providers.whole import message_stencil
 
 BASE_URL = "https://api.postmarkapp.com"
 
@@ -93,10 +96,48 @@ class PostmarkProvider(HttpProvider):
         return Prepared(
             key=batch.key,
             path="/email/batch",
-            body=orjson.dumps([_message(m, batch.key, stream) for m in batch.messages]),
+            body=orjson.dumps(
+                [
+                    _message(replace(m, metadata=_metadata(m.metadata, batch.key)), stream)
+                    for m in batch.messages
+                ]
+            ),
             headers={"Content-Type": "application/json"},
             recipients=tuple(message.to[1] for message in batch.messages),
         )
+
+    def prepare_form(self, batch: FormBatch) -> Prepared:
+        names = _metadata_names(batch.recipients[0].metadata)
+        stencil = self._stencils.get(
+            batch.form,
+            names,
+            lambda: message_stencil(
+                batch.form, ("attempt", *(name[:_METADATA_NAME] for name in names)), self._of_form
+            ),
+        )
+        strings = [
+            (
+                *values,
+                "",
+                address(*to),
+                batch.key,
+                *[told[name][:_METADATA_VALUE] for name in names],
+            )
+            for to, values, told in batch.recipients
+        ]
+        body, digest = stencil.array(strings)
+        return Prepared(
+            key=batch.key,
+            path="/email/batch",
+            body=body,
+            headers={"Content-Type": "application/json"},
+            recipients=tuple(person.to[1] for person in batch.recipients),
+            digest=digest,
+        )
+
+    def _of_form(self, message: Message) -> dict[str, Any]:
+        """A message of a form; its name comes with the address, as the two are quoted together."""
+        return _message(replace(message, to=("", message.to[1])), self._stream)
 
     async def send(self, prepared: Prepared) -> Outcome:
         result = await self._transport.request(
@@ -174,7 +215,7 @@ class PostmarkProvider(HttpProvider):
         return parse_event(json_object(request.body, "the webhook"))
 
 
-def _message(message: Message, key: str, stream: str) -> dict[str, Any]:
+def _message(message: Message, stream: str) -> dict[str, Any]:
     restricted = CAPABILITIES.restricted_headers
     document: dict[str, Any] = {
         "From": address(*message.sender),
@@ -185,7 +226,7 @@ def _message(message: Message, key: str, stream: str) -> dict[str, Any]:
         "MessageStream": stream,
         "TrackOpens": False,
         "TrackLinks": "None",
-        "Metadata": _metadata(message.metadata, key),
+        "Metadata": dict(message.metadata),
         "Headers": [
             {"Name": name, "Value": value}
             for name, value in message.headers
@@ -209,12 +250,13 @@ def _message(message: Message, key: str, stream: str) -> dict[str, Any]:
 
 def _metadata(metadata: Mapping[str, str], key: str) -> dict[str, str]:
     """The attempt first: by it the message is found. What does not fit is left out or cut."""
-    fields = {
-        "attempt": key,
-        **{name: text for name, text in metadata.items() if name != "attempt"},
-    }
-    kept = list(fields.items())[:_METADATA_FIELDS]
-    return {name[:_METADATA_NAME]: text[:_METADATA_VALUE] for name, text in kept}
+    told = {name[:_METADATA_NAME]: metadata[name] for name in _metadata_names(metadata)}
+    return {"attempt": key, **{name: text[:_METADATA_VALUE] for name, text in told.items()}}
+
+
+def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of what goes along beside the attempt."""
+    return tuple(name for name in metadata if name != "attempt")[: _METADATA_FIELDS - 1]
 
 
 def _outcomes(document: Any, recipients: Sequence[str]) -> Outcome:
@@ -228,13 +270,14 @@ def _outcomes(document: Any, recipients: Sequence[str]) -> Outcome:
         code = item.get("ErrorCode") if isinstance(item, dict) else None
         if not isinstance(code, int) or isinstance(code, bool):
             return Unknown("an item without an ErrorCode")
-        told = f"{item.get('Message') or 'no reason given'} (Postmark error {code})"
         if code == 0:
             message_id = item.get("MessageID")
             if not isinstance(message_id, str) or not message_id or not _is_to(item, recipient):
                 return Unknown("an item that is not of the message we sent")
             outcomes.append(Accepted(message_id))
-        elif code == _INACTIVE:
+            continue
+        told = f"{item.get('Message') or 'no reason given'} (Postmark error {code})"
+        if code == _INACTIVE:
             outcomes.append(Rejected(told, suppress=True))
         elif code == _INVALID:
             outcomes.append(Rejected(told))
@@ -268,7 +311,11 @@ def _not_the_recipients(
 def _is_to(item: Mapping[str, Any], recipient: str) -> bool:
     """The answer repeats `To` as it was given, with a name or without."""
     given = item.get("To")
-    return isinstance(given, str) and parseaddr(given)[1].lower() == recipient.lower()
+    if not isinstance(given, str):
+        return False
+    if given == recipient or given.endswith(f" <{recipient}>"):
+        return True  # nearly always; to take an address apart costs as much as all the rest
+    return parseaddr(given)[1].lower() == recipient.lower()
 
 
 def _page(response: Response) -> tuple[list[dict[str, Any]] | None, int]:

@@ -18,12 +18,14 @@ from typing import Any, Protocol
 import httpcore
 import httpx
 
+from newsletter.providers.base import may_leave
+from newsletter.providers.pieces import Body, chunks
+
 _CONNECT_SECONDS = 10.0
 _MAX_ANSWER = 10_000_000
 _MAX_CONNECTIONS = 128  # twice what `in_flight` may be: nobody waits for a place
 # Shorter than servers keep theirs: a connection that the server is about to close is not reused.
 _KEEPALIVE_SECONDS = 5.0
-_PIECE = 256 * 1024  # bytes of a body that are written at once
 _REPLACE_AFTER = 3  # failures in a row
 _UNMAKEABLE = "the request cannot be made: its address or a header (the key?) is not valid"
 
@@ -70,7 +72,7 @@ class Transport(Protocol):
         url: str,
         *,
         headers: Mapping[str, str],
-        body: bytes = b"",
+        body: Body = b"",
         timeout: timedelta,
     ) -> Result:
         """`timeout` is for the whole request, its answer included."""
@@ -96,7 +98,7 @@ class HttpxTransport:
         url: str,
         *,
         headers: Mapping[str, str],
-        body: bytes = b"",
+        body: Body = b"",
         timeout: timedelta,
     ) -> Result:
         client = self._client
@@ -120,7 +122,7 @@ class HttpxTransport:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes,
+        body: Body,
         seconds: float,
     ) -> Result:
         content = _Body(body)
@@ -144,6 +146,8 @@ class HttpxTransport:
                 result = await self._read(response)
             finally:
                 await response.aclose()
+        except _TooLate as late:
+            return NeverLeft(str(late))
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             self._failed(client)
             return NeverLeft(f"no connection: {_describe(error)}")
@@ -207,6 +211,10 @@ class HttpxTransport:
                 await client.aclose()
 
 
+class _TooLate(Exception):
+    """The request must not leave any more, and a part of it at least has not."""
+
+
 class _Body(httpx.AsyncByteStream):
     """A request's body, given out in pieces, and forgotten once the request is over.
 
@@ -214,14 +222,20 @@ class _Body(httpx.AsyncByteStream):
     the garbage collector runs; and a body written at once is copied whole on its way.
     """
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: Body) -> None:
         self._body = body
         self.begun = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        self.begun = True
-        for start in range(0, len(self._body), _PIECE):
-            yield self._body[start : start + _PIECE]
+        for number, chunk in enumerate(chunks(self._body)):
+            # An incomplete request is none: what is left of it must not go out later than anybody
+            # waits for it, whatever has kept this process from running.
+            if number == 0 and not may_leave.get()():
+                raise _TooLate("it was too late to make the request")
+            if number and asyncio.get_running_loop().time() > _deadline.get():
+                raise _TooLate("the time for the request was over before all of it had left")
+            self.begun = True
+            yield chunk
 
     def forget(self) -> None:
         self._body = b""

@@ -11,7 +11,7 @@ from newsletter.rendering.compile import (
     neutral_recipient,
 )
 from newsletter.rendering.images import MediaFile
-from newsletter.rendering.message import compose, eml_bytes, make_form, message_id, personal
+from newsletter.rendering.message import compose, eml_bytes, make_form, message_id, personals
 from newsletter.rendering.notice import render_notice
 from newsletter.rendering.views import segments_of
 
@@ -25,7 +25,7 @@ __all__ = [
     "make_form",
     "message_id",
     "neutral_recipient",
-    "personal",
+    "personals",
     "render_notice",
     "segments_of",
 ]

@@ -6,7 +6,7 @@ No value can add a header or end one: names and addresses are checked, everythin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage, MIMEPart
@@ -16,12 +16,14 @@ from functools import lru_cache
 
 import idna
 
-from newsletter.compiled import CompiledIssue, Recipient, escape_text
+from newsletter.compiled import CompiledIssue, People, Recipient, Slot, escape_text, fill_all
 from newsletter.errors import BadInput, Where
 from newsletter.providers.base import Attachment, Form, Message, Personal
 
 #: `Date` of a message that is not scheduled yet: fixed, so that the same input is the same bytes.
 UNSCHEDULED = datetime(2000, 1, 1, tzinfo=UTC)
+
+_NAME = Slot("name", (), "header")  # the name beside an address
 
 
 def compose(
@@ -84,6 +86,33 @@ def personal(
         to=(escape_text(name).strip(), recipient.email or compiled.sender_email),
         values=(*values, _message_hash(compiled.issue, recipient.subscriber)),
         metadata=metadata or {},
+    )
+
+
+def personals(
+    compiled: CompiledIssue,
+    people: People,
+    *,
+    variant: str = "",
+    metadata: Iterable[Mapping[str, str]],
+) -> list[Personal]:
+    """What `personal` makes of each of them, in bulk. Every recipient has an address."""
+    names = [
+        " ".join(filter(None, pair))
+        for pair in zip(people.first_names, people.last_names, strict=True)
+    ]
+    prefix = hashlib.sha256(f"{compiled.issue}\0".encode())
+
+    def message_hash(subscriber: int) -> str:
+        digest = prefix.copy()
+        digest.update(b"%d" % subscriber)
+        return digest.hexdigest()[:32]
+
+    columns = compiled.variants[variant].columns(people)
+    columns.append([message_hash(subscriber) for subscriber in people.subscribers])
+    shown = [name.strip() for name in fill_all(_NAME, names)]
+    return list(
+        map(Personal, zip(shown, people.emails, strict=True), zip(*columns, strict=True), metadata)
     )
 
 
