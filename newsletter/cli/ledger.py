@@ -61,10 +61,10 @@ def status(
     context = open_context(workspace)
     with context.store.read() as connection:
         if send is None:
-            documents = list_status(connection, context.workspace)
+            documents = list_status(connection, context.workspace, context.clock.now())
             emit(documents, as_json, lambda: _show_list(documents))
         else:
-            document = status_of(connection, context.workspace, send)
+            document = status_of(connection, context.workspace, send, context.clock.now())
             emit(document, as_json, lambda: _show(document))
 
 
@@ -169,7 +169,7 @@ def _change(
     with context.store.begin() as connection:
         row = change(connection, send, context.clock.now())
     with context.store.read() as connection:
-        document = status_of(connection, context.workspace, row.send)
+        document = status_of(connection, context.workspace, row.send, context.clock.now())
     emit(document, as_json, lambda: _show(document))
 
 

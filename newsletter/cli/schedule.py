@@ -34,6 +34,10 @@ ProviderOption = Annotated[
     str | None,
     typer.Option("--provider", metavar="NAME", help="One of [[providers]]; else the first."),
 ]
+LocalTimeOption = Annotated[
+    bool,
+    typer.Option("--local-time", help="At that hour in each recipient's own time zone."),
+]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Do not try links.")]
 
 
@@ -51,6 +55,7 @@ def schedule(
     tz: ZoneOption = None,
     to: SegmentOption = None,
     provider: ProviderOption = None,
+    local_time: LocalTimeOption = False,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -58,7 +63,7 @@ def schedule(
     from newsletter.scheduling import schedule as schedule_issue
 
     context = open_context(workspace)
-    moment = _moment(context, at, tz)
+    moment = _local_moment(context, at, tz) if local_time else _moment(context, at, tz)
     done = schedule_issue(
         context.workspace,
         context.store,
@@ -68,6 +73,7 @@ def schedule(
         segment=to,
         provider=provider,
         offline=offline,
+        local_time=local_time,
     )
     emit(done.as_json(), as_json, lambda: _show(context, done))
 
@@ -112,9 +118,10 @@ def reschedule(
     context = open_context(workspace)
     with context.store.read() as connection:
         name: str = find_send(connection, send).send
-    move(context.store, context.clock, name, _moment(context, at, tz))
+    zone = context.workspace.settings.site.zone
+    move(context.store, context.clock, name, _moment(context, at, tz), zone=zone)
     with context.store.read() as connection:
-        document = status(connection, context.workspace, name)
+        document = status(connection, context.workspace, name, context.clock.now())
 
     def show() -> None:
         from rich.console import Console
@@ -132,6 +139,18 @@ def _moment(context: Context, text: str, zone: str | None) -> datetime:
     return parse_time(text, find_zone(zone) if zone else site, context.clock.now())
 
 
+def _local_moment(context: Context, text: str, zone: str | None) -> datetime:
+    from newsletter.errors import BadInput
+    from newsletter.scheduling import parse_local_time
+
+    if zone:
+        raise BadInput(
+            "--tz and --local-time exclude each other",
+            hint="With --local-time everybody's own zone counts.",
+        )
+    return parse_local_time(text, context.workspace.settings.site.zone, context.clock.now())
+
+
 def _local(context: Context, moment: datetime) -> str:
     zone = context.workspace.settings.site.zone
     return f"{moment.astimezone(zone):%A %d %B %Y, %H:%M} ({zone.key})"
@@ -143,6 +162,8 @@ def _show(context: Context, done: Scheduled) -> None:
     from newsletter.scheduling import spell_finding
 
     console = Console(highlight=False, soft_wrap=True)
+    if done.starts_at is not None:
+        console.print("  in each recipient's own time zone; those without one: the site's")
     people = "recipient" if done.recipients == 1 else "recipients"
     console.print(f"[bold]{done.send}[/] is scheduled for [bold]{_local(context, done.at)}[/]")
     console.print(f"  to {done.segment}: {done.recipients} {people} as of now")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
 from newsletter.clock import isoformat
+from newsletter.delivery import pacing
+from newsletter.delivery.counting import by_state
 from newsletter.delivery.naming import find_send
 from newsletter.delivery.transitions import DELIVERY
 from newsletter.drafting import issue_digest, load_issue
@@ -19,27 +22,31 @@ from newsletter.workspace import Workspace
 _EXPORT_ROWS = 2000
 
 
-def status(connection: Connection, workspace: Workspace, name: str) -> dict[str, Any]:
-    """The contract's status of one send, by its name or its issue's. Raises `NotFound`."""
-    return _describe(connection, workspace, find_send(connection, name))
+def status(
+    connection: Connection, workspace: Workspace, name: str, now: datetime | None = None
+) -> dict[str, Any]:
+    """The contract's status of one send, by its name or its issue's. Raises `NotFound`.
+
+    With `now` the reason also tells what a send is waiting for at that moment.
+    """
+    return _describe(connection, workspace, find_send(connection, name), now)
 
 
-def list_status(connection: Connection, workspace: Workspace) -> list[dict[str, Any]]:
+def list_status(
+    connection: Connection, workspace: Workspace, now: datetime | None = None
+) -> list[dict[str, Any]]:
     """The status of every send, the oldest first."""
     rows = connection.execute(select(sends).order_by(sends.c.id)).all()
-    return [_describe(connection, workspace, row) for row in rows]
+    return [_describe(connection, workspace, row, now) for row in rows]
 
 
 def counts(connection: Connection, send_id: int) -> dict[str, int]:
-    """Deliveries by present state; the states add up to `total`."""
-    query = (
-        select(deliveries.c.state, func.count().label("number"))
-        .where(deliveries.c.send_id == send_id)
-        .group_by(deliveries.c.state)
-    )
-    found = {row.state: row.number for row in connection.execute(query)}
-    by_state = {state: found.get(state, 0) for state in DELIVERY}
-    return {"total": sum(by_state.values()), **by_state}
+    """Deliveries by present state; the states add up to `total`.
+
+    Cheap whatever the size of the send: see `counting`.
+    """
+    found = by_state(connection, send_id)
+    return {"total": sum(found.values()), **found}
 
 
 def attempts_once_in_doubt(connection: Connection, name: str) -> int:
@@ -59,7 +66,8 @@ def export_rows(store: Store, name: str) -> Iterator[dict[str, Any]]:
     while True:
         with store.read() as connection:
             query = (
-                select(deliveries)
+                select(deliveries, attempts.c.provider)
+                .outerjoin(attempts, attempts.c.id == deliveries.c.attempt)
                 .where(deliveries.c.send_id == send.id, deliveries.c.position > last)
                 .order_by(deliveries.c.position)
                 .limit(_EXPORT_ROWS)
@@ -70,7 +78,7 @@ def export_rows(store: Store, name: str) -> Iterator[dict[str, Any]]:
                 "subscriber": row.subscriber_id,
                 "email": row.email,
                 "state": row.state,
-                "provider": send.provider,
+                "provider": row.provider or send.provider,
                 "provider_message_id": row.provider_message_id,
                 "attempt": row.attempt,
                 "reason": row.reason,
@@ -81,7 +89,9 @@ def export_rows(store: Store, name: str) -> Iterator[dict[str, Any]]:
         last = rows[-1].position
 
 
-def _describe(connection: Connection, workspace: Workspace, send: Row[Any]) -> dict[str, Any]:
+def _describe(
+    connection: Connection, workspace: Workspace, send: Row[Any], now: datetime | None
+) -> dict[str, Any]:
     def when(moment: Any) -> str | None:
         return None if moment is None else isoformat(moment)
 
@@ -89,14 +99,26 @@ def _describe(connection: Connection, workspace: Workspace, send: Row[Any]) -> d
         "send": send.send,
         "issue": send.issue,
         "state": send.state,
-        "reason": send.reason or _trouble(connection, send),
+        "reason": send.reason
+        or _trouble(connection, send)
+        or _wait(connection, workspace, send, now),
         "at": when(send.at),
         "started_at": when(send.started_at),
         "finished_at": when(send.finished_at),
         "provider": send.provider,
         "file_differs": _file_differs(connection, workspace, send),
         "counts": counts(connection, send.id),
+        "local_time": send.local_time,
+        "waves": pacing.list_waves(connection, send.id) if send.local_time else [],
     }
+
+
+def _wait(
+    connection: Connection, workspace: Workspace, send: Row[Any], now: datetime | None
+) -> str:
+    if send.state != "sending" or now is None:
+        return ""
+    return pacing.reason(connection, workspace.settings, send, now)
 
 
 def _trouble(connection: Connection, send: Row[Any]) -> str:

@@ -7,7 +7,12 @@ a provider: what is due is sent by the delivery stage.
 from newsletter.scheduling.approvals import Approval, approve
 from newsletter.scheduling.editions import edition_states, editions_tick, next_moment
 from newsletter.scheduling.freezing import Frozen, freeze
-from newsletter.scheduling.localtime import check_editions, find_zone, parse_time
+from newsletter.scheduling.localtime import (
+    check_editions,
+    find_zone,
+    parse_local_time,
+    parse_time,
+)
 from newsletter.scheduling.sends import Scheduled, reschedule, schedule, spell_finding
 
 __all__ = [
@@ -21,6 +26,7 @@ __all__ = [
     "find_zone",
     "freeze",
     "next_moment",
+    "parse_local_time",
     "parse_time",
     "reschedule",
     "schedule",

@@ -7,6 +7,7 @@ is refused, as a person can say which is meant.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from newsletter.suggest import shorten
 _EXAMPLE = 'Write for example "2026-11-26 09:00" or 2026-11-26T09:00:00+00:00.'
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _WEEKDAYS = {name: number for number, name in enumerate(_DAYS)}
+_FURTHEST_AHEAD = timedelta(hours=14)  # of UTC: Pacific/Kiritimati
 # A start so far back that no change of clocks lies between it and the moment asked about.
 _MARGIN = timedelta(days=2)
 
@@ -47,6 +49,20 @@ def find_zone(name: str) -> ZoneInfo:
         raise BadInput(
             f"no such time zone: {shorten(name)!r}", hint="Write for example Europe/London or UTC."
         ) from error
+
+
+def parse_local_time(text: str, zone: ZoneInfo, now: datetime) -> datetime:
+    """The same as `parse_time`, of a time that is meant in each recipient's own zone.
+
+    Raises `BadInput` also for one with an offset, which says another zone.
+    """
+    with contextlib.suppress(ValueError):
+        if datetime.fromisoformat(text.strip()).tzinfo is not None:
+            raise BadInput(
+                f"a local time has no offset: {shorten(text)!r}",
+                hint='Write for example "2026-11-26 09:00".',
+            )
+    return parse_time(text, zone, now)
 
 
 def parse_time(text: str, zone: ZoneInfo, now: datetime) -> datetime:
@@ -125,6 +141,16 @@ def resolve(local: datetime, zone: ZoneInfo) -> datetime:
     return high
 
 
+def local_time(at: datetime, zone: ZoneInfo) -> datetime:
+    """What clocks in `zone` show at a moment (naive)."""
+    return at.astimezone(zone).replace(tzinfo=None)
+
+
+def earliest(local: datetime) -> datetime:
+    """When clocks show `local` (naive) for the first time anywhere on Earth, in UTC."""
+    return local.replace(tzinfo=UTC) - _FURTHEST_AHEAD
+
+
 def check_editions(settings: Settings) -> None:
     """Raises `BadInput` naming the edition whose `cron` cannot be read or never comes."""
     for edition in settings.editions:
@@ -142,7 +168,7 @@ def check_editions(settings: Settings) -> None:
 def next_occurrences(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[Occurrence]:
     """The edition's dates after a moment, in order; each moment once."""
     last = after
-    for local in _simulate(cron, _naive(after - _MARGIN, zone), reverse=False):
+    for local in _simulate(cron, local_time(after - _MARGIN, zone), reverse=False):
         at = resolve(local, zone)
         if at > last:
             last = at
@@ -152,17 +178,13 @@ def next_occurrences(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[Occ
 def last_occurrence(cron: str, zone: ZoneInfo, until: datetime) -> Occurrence | None:
     """The edition's last date at or before a moment; None if there was none in fifty years."""
     found = None
-    for local in _simulate(cron, _naive(until + _MARGIN, zone), reverse=True):
+    for local in _simulate(cron, local_time(until + _MARGIN, zone), reverse=True):
         at = resolve(local, zone)
         if found is not None and at < found.at:
             break
         if at <= until:
             found = Occurrence(local, at)  # of two for one moment the earlier local time
     return found
-
-
-def _naive(moment: datetime, zone: ZoneInfo) -> datetime:
-    return moment.astimezone(zone).replace(tzinfo=None)
 
 
 def _simulate(cron: str, start: datetime, *, reverse: bool) -> Iterator[datetime]:

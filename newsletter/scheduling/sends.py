@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, case, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from newsletter.audience import segment_exists, segment_size
@@ -20,9 +21,14 @@ from newsletter.drafting import read_issue
 from newsletter.errors import Conflict, DoesNotHold, NotFound
 from newsletter.providers import provider_named
 from newsletter.scheduling.freezing import Frozen, compile_now, keep, source_digest
+from newsletter.scheduling.localtime import earliest
+from newsletter.scheduling.localtime import local_time as to_local
 from newsletter.store import Store, notify
 from newsletter.store.schema import send_sources, sends
+from newsletter.store.types import Instant
 from newsletter.workspace import Workspace
+
+_UTC = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +42,11 @@ class Scheduled:
     recipients: int
     frozen: str
     findings: tuple[Finding, ...]
+    starts_at: datetime | None = None  # of its first wave; None: it is not in local time
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's shape."""
+        """The contract's shape; `starts_at` is told of a send in local time."""
+        waves = {} if self.starts_at is None else {"starts_at": isoformat(self.starts_at)}
         return {
             "send": self.send,
             "issue": self.issue,
@@ -47,18 +55,24 @@ class Scheduled:
             "segment": self.segment,
             "recipients": self.recipients,
             "frozen": self.frozen,
+            **waves,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class NewSend:
-    """What a send is made from. `edition` names the one that it belongs to."""
+    """What a send is made from. `edition` names the one that it belongs to.
+
+    `starts_at` is given where `at` is meant in each recipient's own time zone: the moment at which
+    the first zone on Earth gets there.
+    """
 
     frozen: Frozen
     at: datetime
     segment: str
     provider: str
     edition: str | None = None
+    starts_at: datetime | None = None
 
 
 def schedule(
@@ -71,9 +85,11 @@ def schedule(
     segment: str | None = None,
     provider: str | None = None,
     offline: bool = False,
+    local_time: bool = False,
 ) -> Scheduled:
     """Check, freeze and schedule an issue, for now without `at`.
 
+    With `local_time` everybody gets it at the hour that `at` is in the site's zone, by their own.
     `segment` is instead of the issue's audience, `provider` instead of the first. Raises `NotFound`
     for an unknown issue, segment or provider, `Conflict` if it is scheduled or sent already,
     `DoesNotHold` with the findings that block, `BadInput` for what is wrong in the issue.
@@ -99,14 +115,22 @@ def schedule(
         with store.begin() as connection:
             now = clock.now()
             keep(connection, frozen, now)
-            new = NewSend(frozen, at or now, target, named)
+            starts_at = first_wave(workspace, at or now) if local_time else None
+            new = NewSend(frozen, at or now, target, named, starts_at=starts_at)
             _, name = add_send(connection, new, now)
             recipients = segment_size(connection, target, now)
     except IntegrityError as error:  # another process was first, at the same moment
         with store.read() as connection:
             refuse_second(connection, slug)
         raise Conflict(f"the issue {slug!r} was scheduled by somebody else meanwhile") from error
-    return Scheduled(name, slug, at or now, target, recipients, frozen.sha256, tuple(findings))
+    return Scheduled(
+        name, slug, at or now, target, recipients, frozen.sha256, tuple(findings), starts_at
+    )
+
+
+def first_wave(workspace: Workspace, at: datetime) -> datetime:
+    """When a send in recipients' own zones starts: as the first zone on Earth gets to its hour."""
+    return earliest(to_local(at, workspace.settings.site.zone))
 
 
 def require_segment(connection: Connection, segment: str) -> None:
@@ -176,6 +200,8 @@ def add_send(connection: Connection, new: NewSend, now: datetime) -> tuple[int, 
             state="scheduled",
             at=new.at,
             edition=new.edition,
+            starts_at=new.starts_at,
+            local_time=new.starts_at is not None,
             created_at=now,
         )
         .returning(sends.c.id)
@@ -188,17 +214,28 @@ def add_send(connection: Connection, new: NewSend, now: datetime) -> tuple[int, 
     return send_id, name
 
 
-def reschedule(store: Store, clock: Clock, send: str, at: datetime) -> None:
+def reschedule(
+    store: Store, clock: Clock, send: str, at: datetime, *, zone: ZoneInfo = _UTC
+) -> None:
     """Move a send that has not started, also a paused or held one, to another time.
 
-    Raises `NotFound` for an unknown send and `Conflict` for one that has started or is over.
+    One in recipients' own time zones goes at the hour that `at` is in `zone`, by theirs. Raises
+    `NotFound` for an unknown send and `Conflict` for one that has started or is over.
     """
+    first = literal(earliest(to_local(at, zone)), Instant())
     movable = sends.c.state.in_(("scheduled", "paused", "held")) & sends.c.filled_at.is_(None)
     with store.begin() as connection:
         moved = connection.execute(
             update(sends)
             .where(sends.c.send == send, movable)
-            .values(state="scheduled", at=at, reason="", not_before=None, released_at=clock.now())
+            .values(
+                state="scheduled",
+                at=at,
+                starts_at=case((sends.c.local_time, first), else_=None),
+                reason="",
+                not_before=None,
+                released_at=clock.now(),
+            )
         ).rowcount
         if moved:
             notify(connection, "sends")

@@ -4,22 +4,27 @@ Each is one question about a provider, asked before anything is leased; the answ
 share are rows of the database. Nothing here knows requests, or what they led to.
 """
 
-from newsletter.delivery.pacing.agenda import Moment, is_soon, next_change, next_moment
-from newsletter.delivery.pacing.grouping import Group, Grouping, grouping, write_waves
+from newsletter.delivery.pacing.agenda import Moment, next_change, next_moment
+from newsletter.delivery.pacing.grouping import Group, Grouping, grouping, last_sampled, write_waves
 from newsletter.delivery.pacing.pace import Pace, pace_of
-from newsletter.delivery.pacing.waves import earliest_start, open_waves
+from newsletter.delivery.pacing.rate import grant, justify
+from newsletter.delivery.pacing.telling import list_waves, reason
+from newsletter.delivery.pacing.waves import open_waves
 
 __all__ = [
     "Group",
     "Grouping",
     "Moment",
     "Pace",
-    "earliest_start",
+    "grant",
     "grouping",
-    "is_soon",
+    "justify",
+    "last_sampled",
+    "list_waves",
     "next_change",
     "next_moment",
     "open_waves",
     "pace_of",
+    "reason",
     "write_waves",
 ]

@@ -17,12 +17,16 @@ from newsletter.store.schema import attempts, batches, sends
 class Moment:
     """When something may go, and what it waits for.
 
-    `why` is "window", "quota", "warm-up" or "wave", which may be days; '' is for what comes by
-    itself: now, a rate, a back-off, a lease that runs out.
+    `why` is "window", "quota", "warm-up" or "wave", which may be days; "rate"; or '' for a
+    back-off, a lease that runs out, and what may go now.
     """
 
     at: datetime
     why: str
+
+    def is_within(self, patience: timedelta | None, now: datetime) -> bool:
+        """Whether a run waits for it: always, unless what is paced is beyond its patience."""
+        return patience is None or self.why in {"", "rate"} or self.at - now <= patience
 
 
 def next_moment(
@@ -31,8 +35,8 @@ def next_moment(
     pace_of: Callable[[str], Pace | None],
     ready_at: ColumnElement[datetime],
     *,
-    of_others: bool = True,
     send_id: int | None = None,
+    of_others: bool = True,
 ) -> Moment | None:
     """The next moment at which there is work for sends that go on; None when there is none at all.
 
@@ -40,7 +44,7 @@ def next_moment(
     as anything else goes, NULL where that depends on other batches. A batch that another worker
     holds is work again when its lease runs out, at the latest; those count only when `of_others`.
     """
-    moments = _moments(connection, now, pace_of, ready_at, of_others, send_id)
+    moments = _moments(connection, now, pace_of, ready_at, of_others=of_others, send_id=send_id)
     return min(moments, default=None)
 
 
@@ -55,18 +59,12 @@ def next_change(
     return min((moment.at for moment in moments if moment.at > now), default=None)
 
 
-def is_soon(moment: Moment | None, now: datetime, patience: timedelta | None) -> bool:
-    """Whether a run waits for the moment: always, unless its patience ends before what is paced."""
-    if moment is None:
-        return False
-    return patience is None or not moment.why or moment.at - now <= patience
-
-
 def _moments(
     connection: Connection,
     now: datetime,
     pace_of: Callable[[str], Pace | None],
     ready_at: ColumnElement[datetime],
+    *,
     of_others: bool,
     send_id: int | None,
 ) -> list[Moment]:

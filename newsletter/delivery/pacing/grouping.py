@@ -28,7 +28,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from newsletter.audience import segment_select
-from newsletter.delivery.pacing.waves import FIELD, local_time, wave_of, zones_by_wave
+from newsletter.delivery import canary
+from newsletter.delivery.pacing.waves import FIELD, wave_of, zones_by_wave
+from newsletter.scheduling.localtime import local_time
 from newsletter.settings import ProviderSettings, Settings
 from newsletter.store.schema import deliveries, subscribers, waves
 from newsletter.store.types import from_microseconds, to_microseconds
@@ -36,12 +38,13 @@ from newsletter.store.types import from_microseconds, to_microseconds
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Positions `lo`..`hi` of a send: one pool of one wave."""
+    """Positions `lo`..`hi` of a send: one pool of one wave, all in the canary's sample or none."""
 
     lo: int
     hi: int
     pool: str
     due_at: datetime | None
+    sampled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,12 @@ class Grouping:
     pools: tuple[str, ...]  # the slowest first
     zones: dict[datetime, list[str]] | None  # by the moment of their wave; None: no waves
     others_at: datetime | None  # the wave of everybody else
+    sample: float = 0.0  # the part of each wave that comes first in it, for the canary
 
     def order(self, columns: Any, dialect: str) -> tuple[ColumnElement[Any], ...]:
         """What recipients are numbered by first; `columns` has their `email` and `fields`."""
-        return (*self._due(columns, dialect), *self._rank(columns))
+        sampled = [case((canary.sampled(columns, self.sample), 0), else_=1)] if self.sample else []
+        return (*self._due(columns, dialect), *sampled, *self._rank(columns))
 
     def groups(self, connection: Connection, send_id: int, total: int) -> list[Group]:
         """The send's groups once its recipients are numbered, in the order of positions."""
@@ -74,8 +79,9 @@ class Grouping:
     def _group(self, row: Row[Any]) -> Group:
         lo, hi, *keys = tuple(row)
         due_at = None if self.zones is None else from_microseconds(keys.pop(0))
+        sampled = bool(self.sample) and keys.pop(0) == 0
         pool = (*self.pools, "")[keys[0]] if keys else ""
-        return Group(lo, hi, pool, due_at)
+        return Group(lo, hi, pool, due_at, sampled)
 
     def _due(self, columns: Any, dialect: str) -> list[ColumnElement[Any]]:
         if self.zones is None or self.others_at is None:
@@ -109,14 +115,15 @@ def grouping(
     """How the recipients of a send that starts now are grouped, by the settings as they are."""
     rates = provider.domain_rates
     pools = tuple(sorted(rates, key=lambda pool: (rates[pool], pool)))
+    people = subscribers.c.id.in_(segment_select(send.segment, now))
+    sample = canary.part_of(connection, settings.delivery, people)
     if not send.local_time:
-        return Grouping(pools, None, None)
+        return Grouping(pools, None, None, sample)
     zone = settings.site.zone
     passed = settings.delivery.zone_passed
     scheduled_at = max(send.created_at, send.released_at or send.created_at)
     local = local_time(send.at, zone)
     told = _zone(subscribers.c.fields, connection.dialect.name)
-    people = subscribers.c.id.in_(segment_select(send.segment, now))
     names = connection.execute(select(told).where(people).distinct()).scalars().all()
     found = zones_by_wave(
         [name for name in names if isinstance(name, str)],
@@ -126,7 +133,13 @@ def grouping(
         now=now,
     )
     others = wave_of(zone, local, scheduled_at=scheduled_at, passed=passed, now=now)
-    return Grouping(pools, found, others)
+    return Grouping(pools, found, others, sample)
+
+
+def last_sampled(groups: Sequence[Group]) -> int:
+    """The last position of the canary's sample, which is of the first wave alone; 0: none."""
+    first = groups[0].due_at if groups else None
+    return max((each.hi for each in groups if each.sampled and each.due_at == first), default=0)
 
 
 def write_waves(connection: Connection, send_id: int, groups: Sequence[Group]) -> None:

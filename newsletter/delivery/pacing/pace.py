@@ -46,9 +46,11 @@ class Pace:
 
     def opens_for(self, pool: str, *, fresh: bool) -> tuple[datetime, str]:
         """When a batch of that pool may go, at the earliest, and what it waits for."""
-        times = [(self.now, ""), (self.at or self.now, "")]
+        times = [(self.now, "")]
+        if self.at is not None:
+            times.append((self.at, "rate"))
         if pool in self.pools:
-            times.append((self.pools[pool], ""))
+            times.append((self.pools[pool], "rate"))
         if fresh and self.fresh_at is not None:
             times.append((self.fresh_at, self.why))
         return max(times)

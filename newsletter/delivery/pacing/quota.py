@@ -56,7 +56,7 @@ def used_on(connection: Connection, provider: ProviderSettings, day: date) -> in
     return connection.execute(query).scalar_one_or_none() or 0
 
 
-def charge(
+def count_on_day(
     connection: Connection,
     provider: ProviderSettings,
     zone: ZoneInfo,

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select, update
 
 from newsletter.audience.sql import insert_into
 from newsletter.settings import ProviderSettings
+from newsletter.store import Store
 from newsletter.store.schema import pace
 
 #: How far the clocks of workers may differ without one taking another's grant for a mistake.
@@ -32,7 +33,7 @@ def free_times(connection: Connection, provider: ProviderSettings) -> dict[str, 
     """When each of the provider's rates lets the next batch go, by pool; '' is the account's."""
     query = select(pace.c.pool, pace.c.free_at).where(pace.c.provider == provider.name)
     known = {"", *provider.domain_rates} if provider.rate is not None else {*provider.domain_rates}
-    return {pool: at for pool, at in connection.execute(query).tuples() if pool in known}
+    return {pool: at for pool, at in connection.execute(query) if pool in known}
 
 
 def grant(
@@ -59,33 +60,20 @@ def grant(
     return True
 
 
-def justify(
-    connection: Connection, provider: ProviderSettings, batch_size: int, now: datetime
-) -> None:
+def justify(store: Store, provider: ProviderSettings, batch_size: int, now: datetime) -> None:
     """Bring back times that no batch can have caused: the clock or the rate was changed.
 
     One batch of `batch_size` recipients is the most that a rate lets go at once.
     """
-    for pool, free_at in free_times(connection, provider).items():
-        rate = dict(rates_of(provider, pool))[pool]
-        furthest = now + timedelta(seconds=batch_size / rate)
+    if provider.rate is None and not provider.domain_rates:
+        return
+    with store.read() as connection:
+        times = free_times(connection, provider)
+    for pool, free_at in times.items():
+        furthest = now + timedelta(seconds=batch_size / dict(rates_of(provider, pool))[pool])
         if free_at > furthest + SKEW:
-            connection.execute(
-                update(pace)
-                .where(
-                    pace.c.provider == provider.name,
-                    pace.c.pool == pool,
-                    pace.c.free_at == free_at,
+            key = (pace.c.provider == provider.name, pace.c.pool == pool)
+            with store.begin() as connection:
+                connection.execute(
+                    update(pace).where(*key, pace.c.free_at == free_at).values(free_at=furthest)
                 )
-                .values(free_at=furthest)
-            )
-
-
-def is_unjustified(
-    times: dict[str, datetime], provider: ProviderSettings, batch_size: int, now: datetime
-) -> bool:
-    """Whether `justify` would change any of the times."""
-    return any(
-        free_at > now + timedelta(seconds=batch_size / dict(rates_of(provider, pool))[pool]) + SKEW
-        for pool, free_at in times.items()
-    )

@@ -7,7 +7,7 @@ opens when its time has come; found later than the grace, it holds the send for 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -19,17 +19,6 @@ from newsletter.scheduling.localtime import resolve
 from newsletter.store.schema import sends, waves
 
 FIELD = "timezone"
-_EARLIEST = timedelta(hours=14)  # Pacific/Kiritimati; no zone is further ahead of UTC
-
-
-def earliest_start(at: datetime, zone: ZoneInfo) -> datetime:
-    """When the first zone on Earth reaches the local time that `at` is in the site's zone."""
-    return local_time(at, zone).replace(tzinfo=UTC) - _EARLIEST
-
-
-def local_time(at: datetime, zone: ZoneInfo) -> datetime:
-    """The local time (naive) that a send in recipients' own zones is meant for."""
-    return at.astimezone(zone).replace(tzinfo=None)
 
 
 def zones_by_wave(

@@ -23,7 +23,7 @@ from newsletter.scheduling.approvals import is_approved, last_approved
 from newsletter.scheduling.editions import notices, rows
 from newsletter.scheduling.freezing import Frozen, compile_now, keep, source_digest
 from newsletter.scheduling.localtime import check_editions
-from newsletter.scheduling.sends import NewSend, add_send, spell_finding
+from newsletter.scheduling.sends import NewSend, add_send, first_wave, spell_finding
 from newsletter.settings import Edition
 from newsletter.store import Store
 from newsletter.store.schema import editions
@@ -52,7 +52,8 @@ def editions_tick(workspace: Workspace, store: Store, clock: Clock) -> None:
 
 def next_moment(workspace: Workspace, store: Store, after: datetime) -> datetime | None:
     """The first moment after `after` at which the clock has something to do for an edition."""
-    ahead = {edition.name: edition.draft_before for edition in workspace.settings.editions}
+    zone = workspace.settings.site.zone
+    ahead = {edition.name: edition for edition in workspace.settings.editions}
     query = select(editions.c.name, editions.c.state, editions.c.send_at).where(
         editions.c.name.in_(list(ahead)),
         editions.c.state.in_(rows.OPEN),
@@ -60,8 +61,9 @@ def next_moment(workspace: Workspace, store: Store, after: datetime) -> datetime
     )
     with store.read() as connection:
         found = connection.execute(query).all()
-    moments = [at for _, _, at in found]
-    moments += [at - ahead[name] for name, state, at in found if state == "waiting"]
+    due = [(ahead[name], state, rows.begins(ahead[name], zone, at)) for name, state, at in found]
+    moments = [at for _, _, at in due]
+    moments += [at - edition.draft_before for edition, state, at in due if state == "waiting"]
     return min((moment for moment in moments if moment > after), default=None)
 
 
@@ -80,16 +82,19 @@ class _Keeper:
             rows.plan(connection, self.edition, self.workspace.settings.site.zone, now)
             rows.follow_sends(connection, self.edition.name, now)
             found = rows.open_rows(connection, self.edition.name)
-        due = [row for row in found if row.send_at <= now]
+        due = [row for row in found if self.begins(row) <= now]
         for row in due[:-1]:
             self._skip(row, "a later date was due before the clock ran again")
         for row in found[max(len(due) - 1, 0) :]:
-            if row.send_at <= now:
+            if self.begins(row) <= now:
                 self.at_its_hour(row)
             elif row.state != "waiting":
                 self.look_after(row)
-            elif row.send_at - self.edition.draft_before <= now:
+            elif self.begins(row) - self.edition.draft_before <= now:
                 self.draft(row)
+
+    def begins(self, row: Row[Any]) -> datetime:
+        return rows.begins(self.edition, self.workspace.settings.site.zone, row.send_at)
 
     # --- ahead of its hour ----------------------------------------------------------------------
 
@@ -283,7 +288,15 @@ class _Keeper:
                     return
                 keep(connection, frozen, now)
                 provider = provider_named(self.workspace).name
-                new = NewSend(frozen, row.send_at, frozen.compiled.audience, provider, row.name)
+                local = self.edition.local_time
+                new = NewSend(
+                    frozen,
+                    row.send_at,
+                    frozen.compiled.audience,
+                    provider,
+                    row.name,
+                    starts_at=first_wave(self.workspace, row.send_at) if local else None,
+                )
                 send_id, name = add_send(connection, new, now)
                 rows.keep_items(connection, row, frozen.compiled.sources)
                 if not rows.move(connection, row, "scheduled", now, send_id=send_id, reason=""):

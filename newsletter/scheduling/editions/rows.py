@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from newsletter.audience.sql import insert_into
-from newsletter.scheduling.localtime import Occurrence, last_occurrence, next_occurrences
+from newsletter.scheduling.localtime import (
+    Occurrence,
+    earliest,
+    last_occurrence,
+    local_time,
+    next_occurrences,
+)
 from newsletter.settings import Edition
 from newsletter.store.schema import edition_items, editions, sends
 
@@ -25,6 +32,11 @@ _MOST_AHEAD = 100
 _INSTANT = timedelta(microseconds=1)
 
 
+def begins(edition: Edition, zone: ZoneInfo, at: datetime) -> datetime:
+    """When a date's send starts: at its hour, or as the first zone on Earth gets to that hour."""
+    return earliest(local_time(at, zone)) if edition.local_time else at
+
+
 def plan(connection: Connection, edition: Edition, zone: Any, now: datetime) -> None:
     """See that every date has a row whose draft is due, and the one after; forget stale plans."""
     _forget_stale(connection, edition, zone, now)
@@ -33,7 +45,8 @@ def plan(connection: Connection, edition: Edition, zone: Any, now: datetime) -> 
         _add(connection, edition, missed, now)
     for number, occurrence in enumerate(next_occurrences(edition.cron, zone, now)):
         _add(connection, edition, occurrence, now)
-        if occurrence.at - edition.draft_before > now or number >= _MOST_AHEAD:
+        starts = begins(edition, zone, occurrence.at)
+        if starts - edition.draft_before > now or number >= _MOST_AHEAD:
             return
 
 

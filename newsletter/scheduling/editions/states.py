@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, select
 
 from newsletter.clock import Clock, isoformat
 from newsletter.errors import NewsletterError
-from newsletter.scheduling.editions.rows import OPEN, by_send
+from newsletter.scheduling.editions.rows import OPEN, begins, by_send
 from newsletter.scheduling.freezing import source_digest
 from newsletter.scheduling.localtime import check_editions, next_occurrences
 from newsletter.settings import Edition
@@ -50,7 +50,7 @@ def _state(
     issue, state, reason = _now(connection, workspace, shown)
     return {
         "name": edition.name,
-        "next_draft_at": isoformat(undrafted.at - edition.draft_before),
+        "next_draft_at": isoformat(begins(edition, zone, undrafted.at) - edition.draft_before),
         "next_send_at": isoformat(first.at),
         "issue": issue,
         "state": state,
