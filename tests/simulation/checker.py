@@ -1,0 +1,218 @@
+"""The invariants, each under a name: checked at every commit, request and acceptance, and at the
+end against the provider's own record.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import select
+
+from newsletter.delivery import status, verify
+from newsletter.delivery.transitions import ATTEMPT, DELIVERY, LEFT, SEND
+from newsletter.store.schema import deliveries, sends
+from simulation.coverage import event_of
+from simulation.database import Change
+from simulation.servers import Acceptance
+
+if TYPE_CHECKING:
+    from simulation.network import Request
+    from simulation.process import Process
+    from simulation.world import World
+
+#: Every rule that a run can break.
+RULES = {
+    "nobody twice": "the provider takes at most one message for each recipient of a send",
+    "nobody missing": "whoever should get the issue has it once the send is over",
+    "nobody who left": "who left before their batch's check is in no request after it",
+    "no request without an attempt": "its attempt, not over yet, is committed before it leaves",
+    "nothing claimed that is not so": "the ledger's outcomes are those of the provider's record",
+    "only along the transitions": "a state changes only as delivery/transitions.py says",
+    "everybody in the send": "it starts with one row for each eligible person, and no other",
+    "doubts are held": "what nothing can settle stays in doubt, and the send is held for a person",
+    "the send ends": "once the faults are over, it ends within a bounded time",
+    "counts add up": "status counts what the rows say",
+    "the ledger verifies": "ledger verify finds nothing, or what is true",
+    "no fault inside": "no exception is raised that the engine does not know",
+}
+_MACHINES = {"send": SEND, "delivery": DELIVERY, "attempt": ATTEMPT}
+_BORN = {"delivery": {"pending"}, "attempt": {"started"}}
+
+
+class Violation(NamedTuple):
+    """A rule that was broken, how, and when (seconds)."""
+
+    rule: str
+    text: str
+    at: float
+
+
+class Checker:
+    """What has been told so far, as far as the rules need it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.commits = 0
+        self.left: dict[int, int] = {}  # person → commit
+        self.leased: dict[int, int] = {}  # batch → commit of its last lease
+        self.attempts: dict[str, tuple[int, str]] = {}  # id → batch, state
+        self.person_of: dict[int, int] = {}  # position → person
+        self.position_of: dict[int, int] = {}
+        self.dropped: set[int] = set()  # positions that the provider dropped afterwards
+
+    # --- as it goes -------------------------------------------------------------------------------
+
+    def committed(self, who: str, told: Sequence[Change]) -> None:
+        self.commits += 1
+        rows: list[Change] = []
+        started = False
+        for change in told:
+            self._check_transition(who, change)
+            match change.what:
+                case "delivery" if not change.old:
+                    rows.append(change)
+                case "delivery":
+                    self._check_claim(change)
+                case "attempt":
+                    self.attempts[change.told] = (change.number, change.new)
+                case "batch" if change.new == "leased":
+                    self.leased[change.number] = self.commits
+                case "send" if (change.old, change.new) == ("scheduled", "sending"):
+                    started = True
+                case "person" if change.new != "active" or change.told:
+                    self.left.setdefault(change.number, self.commits)
+        if started or rows:
+            self._check_start(rows)
+
+    def _check_transition(self, who: str, change: Change) -> None:
+        machine = _MACHINES.get(change.what)
+        if machine is None:
+            return
+        process = self.world.processes.get(who)
+        method = process.last_told.get(change.told, "") if process else ""
+        if not change.old:
+            possible = change.new in _BORN.get(change.what, ())
+        else:
+            event = event_of(change, method)
+            possible = bool(event)
+            self.world.hit(f"{change.what}: {change.old} + {event}")
+        if not possible:
+            self.world.fail(
+                "only along the transitions",
+                f"{change.what} {change.number}: {change.old or 'new'} → {change.new}",
+            )
+        self.world.hit(f"{change.what} is {change.new}")
+
+    def _check_claim(self, change: Change) -> None:
+        address = self._address(change.number)
+        if change.new in LEFT and not self.world.server.count(address):
+            self.world.fail(
+                "nothing claimed that is not so",
+                f"position {change.number} becomes {change.new}, but the provider has nothing"
+                f" for {address}",
+            )
+        if change.old == "accepted" and change.new == "rejected":
+            self.dropped.add(change.number)
+
+    def _check_start(self, rows: list[Change]) -> None:
+        people = [int(row.more) for row in rows]
+        self.person_of = {row.number: int(row.more) for row in rows}
+        self.position_of = {person: position for position, person in self.person_of.items()}
+        everybody = range(1, len(self.world.outside.addresses) + 1)
+        eligible = [person for person in everybody if person not in self.left]
+        if sorted(people) != eligible:
+            self.world.fail(
+                "everybody in the send", f"{len(people)} rows for {len(eligible)} people"
+            )
+
+    def before_request(self, process: Process, request: Request) -> None:
+        """A request that may make the provider accept something is about to leave."""
+        world = self.world
+        attempt = world.server.attempt_of(request)
+        world.tell(process.name, f"POST {request.number}, attempt {attempt[:6]}")
+        batch, state = self.attempts.get(attempt, (0, ""))
+        if state not in {"started", "in_doubt"}:
+            said = f"is {state}" if state else "is not committed"
+            world.fail(
+                "no request without an attempt", f"request {request.number}: {attempt[:6]} {said}"
+            )
+        for address in world.server.addresses_of(request):
+            left = self.left.get(world.outside.addresses.index(address) + 1)
+            if left is not None and left < self.leased.get(batch, 0):
+                world.fail(
+                    "nobody who left",
+                    f"request {request.number} has {address}, who left before batch {batch}"
+                    " was checked",
+                )
+
+    def accepted(self, taken: Acceptance) -> None:
+        position = int(taken.delivery.partition(".")[2])
+        allowed = 1 + self.world.editors.resent.get(position, 0)
+        count = self.world.server.count(taken.address)
+        if count > allowed:
+            self.world.fail(
+                "nobody twice", f"{taken.address} (position {position}) is accepted {count} times"
+            )
+
+    def _address(self, position: int) -> str:
+        return self.world.outside.addresses[self.person_of[position] - 1]
+
+    # --- at the end -------------------------------------------------------------------------------
+
+    def at_the_end(self) -> None:
+        """The ledger against the provider's record."""
+        world = self.world
+        with world.database.store.read() as connection:
+            send = connection.execute(select(sends)).one()
+            rows = connection.execute(select(deliveries).order_by(deliveries.c.position)).all()
+            told = status(connection, world.workspace, "milia.1")
+        nobody_can_get_it = send.state == "held" and send.reason.startswith("no message")
+        for row in rows:
+            if not (nobody_can_get_it and row.state == "pending"):
+                self._check_row(row, send.state)
+        counts = Counter(row.state for row in rows)
+        shown = {state: number for state, number in told["counts"].items() if number}
+        true = {**counts, "total": len(rows)} if rows else {}
+        if shown != true:
+            world.fail("counts add up", f"status says {shown}, the rows are {true}")
+        if send.state not in {"sent", "cancelled", "held"}:
+            world.fail("the send ends", f"it is {send.state}")
+        report = verify(world.database.store, "milia.1")
+        excused = bool(world.editors.resent)
+        wrong = [text for text in report["violations"] if not (excused and text.startswith("[4]"))]
+        if wrong:
+            world.fail("the ledger verifies", "; ".join(wrong))
+
+    def _check_row(self, row: Any, send_state: str) -> None:
+        world = self.world
+        has = world.server.count(self._address(row.position))
+        what = f"position {row.position} is {row.state}"
+        if row.state in LEFT:
+            if not has:
+                world.fail("nothing claimed that is not so", f"{what}; the provider has nothing")
+            return
+        excused = row.position in world.editors.excused | self.dropped
+        match row.state:
+            case "rejected":
+                if has and not excused:
+                    world.fail("nothing claimed that is not so", f"{what}; the provider has it")
+                address = self._address(row.position)
+                refused = world.inactive | world.outside.too_large
+                if address not in refused and not excused and row.email:
+                    world.fail("nobody missing", f"{what}, and nothing was wrong with them")
+            case "skipped":
+                if has and not excused:
+                    world.fail("nothing claimed that is not so", f"{what}; the provider has it")
+                left = self.person_of[row.position] in self.left
+                if not (left or excused or send_state == "cancelled"):
+                    world.fail("nobody missing", f"{what}, but they had not left")
+            case "in_doubt":
+                if send_state not in {"held", "cancelled"}:
+                    world.fail("doubts are held", f"{what}, but the send is {send_state}")
+                if send_state == "held" and world.scenario.kind != "neither":
+                    world.fail("doubts are held", f"{what}, but a look-up could settle it")
+            case _:
+                if send_state != "held" or world.scenario.kind != "neither":
+                    world.fail("nobody missing", f"{what}, and the send is {send_state}")

@@ -1,0 +1,64 @@
+"""Which faults, states and transitions a number of runs has hit; what cannot be hit says why."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from newsletter.delivery.transitions import ATTEMPT, DELIVERY, SEND
+from simulation.database import Change
+from simulation.plan import FAULTS
+
+_MACHINES = {"send": SEND, "delivery": DELIVERY, "attempt": ATTEMPT}
+
+#: What no run can hit → why.
+IMPOSSIBLE: dict[str, str] = {}
+
+# Where two events lead from one state to the same other one, the words written down tell them apart.
+_WORDS = {
+    "leave": ("suppressed", "unsubscribed", "bounced", "complained", "forgotten", "gone"),
+    "cancel": ("the send was cancelled",),
+    "miss": ("a look-up shows",),
+    "resend": ("sent again by a person",),
+}
+
+
+def event_of(change: Change, method: str) -> str:
+    """The event of a change of state, empty where no event leads there. `method` is that of the
+    request that told of the attempt last."""
+    machine = _MACHINES[change.what]
+    events = [name for name, to in machine.get(change.old, {}).items() if to == change.new]
+    if len(events) < 2:
+        return events[0] if events else ""
+    if change.what == "attempt":
+        return "answer" if method == "POST" else "settle"
+    for name in events:
+        if change.told.startswith(_WORDS.get(name, ())):
+            return name
+    return events[0]
+
+
+def everything() -> list[str]:
+    """All that runs should hit: faults, states and transitions."""
+    names = [f"{name}" for name in FAULTS]
+    for what, machine in _MACHINES.items():
+        names += [
+            f"{what} is {state}" for state in machine if (what, state) != ("send", "scheduled")
+        ]
+        names += [f"{what}: {state} + {event}" for state in machine for event in machine[state]]
+    return names
+
+
+def missing(hits: Counter[str]) -> list[str]:
+    """What should have been hit and was not."""
+    return [name for name in everything() if not hits[name] and name not in IMPOSSIBLE]
+
+
+def table(hits: Counter[str]) -> str:
+    """How often each was hit."""
+    width = max(map(len, everything()))
+    lines = []
+    for name in everything():
+        reason = IMPOSSIBLE.get(name)
+        count = f"{hits[name]:>9,}" if hits[name] or not reason else f"        – ({reason})"
+        lines.append(f"{name:<{width}} {count}")
+    return "\n".join(lines)

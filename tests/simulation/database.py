@@ -1,0 +1,158 @@
+"""The simulation's database: a real SQLite file, emptied for each run, whose triggers tell of every
+change of state. What a transaction told counts once it is committed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import OperationalError
+
+from newsletter.errors import Unreachable
+from newsletter.store import Store, open_store
+
+if TYPE_CHECKING:
+    from simulation.process import Process
+
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+class Change(NamedTuple):
+    """One row that was made or moved: `what` is its table; `old` is empty for a new row."""
+
+    what: str
+    send: int
+    number: int  # position, batch, subscriber
+    old: str
+    new: str
+    told: str  # reason, attempt's id, holder
+    more: str
+
+
+_TRIGGERS = {
+    "deliveries_made": """AFTER INSERT ON deliveries BEGIN SELECT note('delivery',
+        NEW.send_id, NEW.position, '', NEW.state, NEW.email, NEW.subscriber_id); END""",
+    "deliveries_moved": """AFTER UPDATE OF state ON deliveries
+        WHEN OLD.state IS NOT NEW.state BEGIN SELECT note('delivery',
+        NEW.send_id, NEW.position, OLD.state, NEW.state, NEW.reason, NEW.attempt); END""",
+    "attempts_made": """AFTER INSERT ON attempts BEGIN SELECT note('attempt',
+        NEW.send_id, NEW.batch, '', NEW.state, NEW.id, NEW.positions); END""",
+    "attempts_moved": """AFTER UPDATE OF state ON attempts BEGIN SELECT note('attempt',
+        NEW.send_id, NEW.batch, OLD.state, NEW.state, NEW.id, NEW.reason); END""",
+    "batches_moved": """AFTER UPDATE OF state ON batches BEGIN SELECT note('batch',
+        NEW.send_id, NEW.number, OLD.state, NEW.state, NEW.lease_holder, NEW.lease_token); END""",
+    "sends_moved": """AFTER UPDATE OF state ON sends BEGIN SELECT note('send',
+        NEW.id, 0, OLD.state, NEW.state, NEW.reason, ''); END""",
+    "quarantined": """AFTER UPDATE OF quarantine ON ledger
+        WHEN OLD.quarantine IS NOT NEW.quarantine BEGIN SELECT note('ledger',
+        0, NEW.id, '', 'quarantined', NEW.quarantine, ''); END""",
+    "subscribers_moved": """AFTER UPDATE OF state, suppressed ON subscribers
+        BEGIN SELECT note('person', 0, NEW.id, OLD.state, NEW.state, NEW.suppressed, ''); END""",
+}
+
+
+class Database:
+    """One file for all the simulations of an operating system's process."""
+
+    def __init__(self) -> None:
+        shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
+        self._folder = tempfile.TemporaryDirectory(prefix="simulation-", dir=shared)
+        self.store = open_store("sqlite:///simulation.db", Path(self._folder.name))
+        self.store.engine.dispose()
+        event.listen(self.store.engine, "connect", self._configure)
+        self.pending: list[Change] = []
+        self._template = sqlite3.connect(":memory:", isolation_level=None)
+        self._file = sqlite3.connect(
+            Path(self._folder.name) / "simulation.db", isolation_level=None
+        )
+        self._file.execute("UPDATE ledger SET database = 'simulated'")  # it is made by chance
+        for name, body in _TRIGGERS.items():
+            self._file.execute(f"CREATE TRIGGER {name} {body}")
+        self._file.execute("PRAGMA synchronous=OFF")
+        self._file.backup(self._template)
+
+    def _configure(self, connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.create_function("note", 7, self._note)
+
+    def _note(self, *row: Any) -> None:
+        told = [field if isinstance(field, int) else field or "" for field in row]
+        self.pending.append(Change(*told))
+
+    def reset(self) -> None:
+        """Empty, with its schema."""
+        self.pending.clear()
+        self._template.backup(self._file)
+
+    def snapshot(self) -> sqlite3.Connection:
+        """A copy as a backup makes it."""
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        self._file.backup(copy)
+        return copy
+
+    def restore(self, snapshot: sqlite3.Connection) -> None:
+        """Put an older copy in place."""
+        snapshot.backup(self._file)
+
+    def close(self) -> None:
+        self.store.close()
+        self._file.close()
+        self._template.close()
+        self._folder.cleanup()
+
+
+class SimulatedStore(Store):
+    """A process's connections to the database: each transaction is a point where it can fail."""
+
+    def __init__(self, database: Database, process: Process) -> None:
+        super().__init__(database.store.engine)
+        self._database = database
+        self._process = process
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        process = self._process
+        fault = process.before_transaction(writes=True)
+        pending = self._database.pending
+        try:
+            with super().begin() as connection:
+                if fault == "database busy":
+                    raise _error("database is locked")
+                yield connection
+                if fault == "killed before a commit":
+                    process.kill()
+                if fault == "disk full":
+                    raise _error("database or disk is full")
+                told = pending[:]
+        finally:
+            pending.clear()
+        process.after_commit(told)
+        if fault == "killed after a commit":
+            process.kill()
+        if fault == "commit's answer lost":
+            # As the production store tells of a server that went away.
+            with super().read():
+                raise _error("server closed the connection unexpectedly")
+        if fault == "stopped after a commit":
+            process.be_stopped()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        self._process.before_transaction(writes=False)
+        with super().read() as connection:
+            yield connection
+
+
+def _error(text: str) -> OperationalError:
+    return OperationalError("COMMIT", {}, sqlite3.OperationalError(text))
+
+
+def away() -> Unreachable:
+    """What the store says of a database that is out of reach."""
+    return Unreachable("the database does not answer: it is away")

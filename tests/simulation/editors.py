@@ -1,0 +1,154 @@
+"""The editors: they pause, resume, cancel and decide at planned times, and once the faults are over
+they see each send to its end, as the documentation tells them to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from newsletter.delivery import cancel, pause, resolve, resume
+from newsletter.errors import NewsletterError, Unreachable
+from newsletter.store.schema import attempts, batches, deliveries, sends
+from simulation.outside import OutsideStore
+from simulation.plan import Fault
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+SEND = "milia.1"
+_LOOKS_EVERY = 12.0
+_DECIDES_AFTER = 6  # resumes of a send whose doubts something could have settled
+
+
+class Editors:
+    """What people do to sends; `resent` is whom they chose to write to again, come what may."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.store = OutsideStore(world, "editors")
+        self.resumed = 0
+        self.resent: dict[int, int] = {}  # position → times
+        self.abandoned: set[int] = set()
+
+    @property
+    def excused(self) -> set[int]:
+        """Whose doubts a person decided: what they have may differ from what the ledger says."""
+        return self.abandoned | set(self.resent)
+
+    def begin(self) -> None:
+        self.world.at(_LOOKS_EVERY, self._look)
+
+    def act(self, fault: Fault) -> None:
+        """Carry out one planned deed; those that cannot be done now are refused, and say why."""
+        world = self.world
+        if fault.what in {"unsubscribes", "suppressed", "erased"}:
+            try:
+                world.outside.leave(fault)
+            except Unreachable as error:
+                world.tell("web", f"fails: {error.message}")
+            return
+        deeds: dict[str, tuple[Any, ...]] = {
+            "send paused": (pause,),
+            "send resumed": (resume,),
+            "send cancelled": (cancel,),
+            "doubts resent": (resolve, "resend"),
+            "doubts abandoned": (resolve, "abandon"),
+        }
+        self._do(fault.what, *deeds[fault.what])
+
+    def _do(self, what: str, call: Any, *how: str) -> bool:
+        world = self.world
+        try:
+            with self.store.begin() as connection:
+                doubtful = self._in_doubt(connection)
+                call(connection, SEND, *how, world.machines[0].now())
+        except NewsletterError as error:
+            world.tell("editors", f"{what}: {error.message}")
+            return False
+        if how == ("resend",):
+            for position in doubtful:
+                self.resent[position] = self.resent.get(position, 0) + 1
+        if how == ("abandon",):
+            self.abandoned.update(doubtful)
+        world.tell("editors", what)
+        world.hit(what)
+        return True
+
+    @staticmethod
+    def _in_doubt(connection: Any) -> list[int]:
+        query = select(deliveries.c.position).where(deliveries.c.state == "in_doubt")
+        return list(connection.execute(query).scalars())
+
+    # --- after the faults -------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        world = self.world
+        if world.settled:
+            return
+        if world.quiet and not world.database_away and not self._attend():
+            world.settle()
+            return
+        world.at(world.loop.time() + _LOOKS_EVERY, self._look)
+
+    def _attend(self) -> bool:
+        """Whether something is left to be done or waited for."""
+        with self.store.read() as connection:
+            state, reason = connection.execute(select(sends.c.state, sends.c.reason)).one()
+            open_batches = connection.execute(
+                select(func.count()).select_from(batches).where(batches.c.state != "done")
+            ).scalar_one()
+            doubts = len(self._in_doubt(connection))
+        if self.world.outside.coming:
+            return True
+        match state:
+            case "sent":
+                return False
+            case "cancelled":
+                return bool(open_batches)
+            case "paused":
+                self._do("send resumed", resume)
+                return True
+            case "held" if reason.startswith("no message"):
+                return False  # of the batch that was first: its people's data must be mended
+            case "held":
+                return self._attend_held(doubts)
+        return True
+
+    def _attend_held(self, doubts: int) -> bool:
+        only_doubts = doubts and not self._others_unfinished()
+        if self.resumed < _DECIDES_AFTER and not (
+            only_doubts and self.world.scenario.kind == "neither" and self.resumed
+        ):
+            self.resumed += 1
+            self._do("send resumed", resume)
+            return True
+        choice = self.world.rng.choice(("leave", "doubts resent", "doubts abandoned"))
+        if not doubts or choice == "leave":
+            return False
+        self._do(choice, resolve, "resend" if choice == "doubts resent" else "abandon")
+        return True
+
+    def _others_unfinished(self) -> int:
+        with self.store.read() as connection:
+            query = select(func.count()).where(deliveries.c.state.in_(["pending", "sending"]))
+            return int(connection.execute(query).scalar_one())
+
+    def describe(self) -> str:
+        """The sends, batches and attempts that are not over."""
+        self.world.database_away = 0
+        with self.store.read() as connection:
+            send = connection.execute(select(sends.c.state, sends.c.reason)).one()
+            parts = connection.execute(
+                select(batches.c.number, batches.c.state).where(batches.c.state != "done")
+            ).all()
+            tries = connection.execute(
+                select(attempts.c.id, attempts.c.state).where(
+                    attempts.c.state.in_(["started", "in_doubt"])
+                )
+            ).all()
+        return (
+            f"the send is {send.state} ({send.reason}); batches: {[tuple(p) for p in parts]};"
+            f" attempts: {[(t.id[:6], t.state) for t in tries]}"
+        )

@@ -1,0 +1,211 @@
+"""Who is outside of the engine: the people, and the provider's webhooks, through the real code."""
+
+from __future__ import annotations
+
+import base64
+import random
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import orjson
+from sqlalchemy import insert, select
+
+from newsletter.audience import erase, suppress, unsubscribe
+from newsletter.errors import NewsletterError, Unreachable
+from newsletter.events import ingest
+from newsletter.providers.base import WebhookRequest
+from newsletter.store import Store
+from newsletter.store.schema import frozen_issues, sends, subscribers
+from simulation.database import Change, away
+from simulation.plan import Fault
+from simulation.providers import SECRET, open_simulated
+from simulation.servers import Acceptance
+from support.ledger import make_compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from simulation.world import World
+
+COMPILED = make_compiled()
+_COMPILED_BYTES = COMPILED.to_bytes()
+TOO_LARGE = 40_000  # characters of a name
+
+
+class OutsideStore(Store):
+    """The web server's and the editors' connections: they meet no fault but a database away."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world.database.store.engine)
+        self._world = world
+        self.name = name
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        self._reach()
+        pending = self._world.database.pending
+        try:
+            with super().begin() as connection:
+                yield connection
+                told = pending[:]
+        finally:
+            pending.clear()
+        self._world.committed(self.name, told)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        self._reach()
+        with super().read() as connection:
+            yield connection
+
+    def _reach(self) -> None:
+        if self._world.database_away:
+            raise away()
+
+
+class Outside:
+    """People who subscribe and leave, and what the provider tells of their messages."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.store = OutsideStore(world, "web")
+        self.rng = random.Random(f"{world.scenario.seed}/events")
+        self.provider = open_simulated(world, None)
+        self.addresses = [f"reader{n}@example.com" for n in range(1, world.scenario.people + 1)]
+        self.too_large: set[str] = set()
+        self.left: set[int] = set()
+        self.coming = 0  # webhooks on their way
+        self._events = 0
+
+    # --- people -----------------------------------------------------------------------------------
+
+    def populate(self) -> None:
+        from simulation.world import NOON
+
+        people = [
+            {
+                "email": address,
+                "email_key": address,
+                "first_name": "A" * TOO_LARGE if address in self.too_large else "Ada",
+                "state": "active",
+                "created_at": NOON,
+                "updated_at": NOON,
+            }
+            for address in self.addresses
+        ]
+        for fault in self.world.scenario.faults:
+            if fault.what == "message too large":
+                self.world.hit(fault.what)
+                person = people[int(fault.at) % len(people)]
+                person["first_name"] = "A" * TOO_LARGE
+                self.too_large.add(str(person["email"]))
+        issue = {"issue": COMPILED.issue, "source_sha256": "0" * 64, "created_at": NOON}
+        send = {"send": "milia.1", "issue": "milia", "segment": "all", "provider": "main"}
+        with self.store.begin() as connection:
+            connection.execute(insert(subscribers), people)
+            connection.execute(
+                insert(frozen_issues).values(
+                    **issue, sha256=COMPILED.sha256, compiled=_COMPILED_BYTES
+                )
+            )
+            connection.execute(
+                insert(sends).values(
+                    **send, frozen=COMPILED.sha256, state="scheduled", at=NOON, created_at=NOON
+                )
+            )
+
+    def afflict(self, fault: Fault) -> None:
+        """Something is special about a recipient."""
+        address = self.addresses[int(fault.at) % len(self.addresses)]
+        if fault.what == "inactive recipient":
+            self.world.inactive.add(address)
+        elif fault.what == "recipient put off":
+            self.world.server.put_off[address] = int(fault.value)
+
+    def leave(self, fault: Fault) -> None:
+        """Somebody unsubscribes, is suppressed or erased."""
+        world = self.world
+        number = fault.who % len(self.addresses) + 1
+        now = world.machines[0].now()
+        key = world.workspace.key
+        with self.store.begin() as connection:
+            state = select(subscribers.c.state).where(subscribers.c.id == number)
+            if connection.execute(state).scalar_one() == "forgotten":
+                return
+            match fault.what:
+                case "unsubscribes":
+                    unsubscribe(connection, number, how="one-click", now=now)
+                case "suppressed":
+                    address = self.addresses[number - 1]
+                    suppress(connection, key, address, reason="by an editor", now=now)
+                case "erased":
+                    erase(connection, key, number, now)
+        world.hit(fault.what)
+
+    def committed(self, told: list[Change]) -> None:
+        for change in told:
+            if change.what == "person" and (change.new != "active" or change.told):
+                self.left.add(change.number)
+
+    # --- webhooks ---------------------------------------------------------------------------------
+
+    def plan_events(self, taken: Acceptance) -> None:
+        """What the provider will tell of a message, and when."""
+        rng, world = self.rng, self.world
+        if rng.random() >= world.scenario.events:
+            return
+        kinds = rng.choice(
+            (("delivered",), ("delivered",), ("accepted", "delivered"), ("bounced",),
+             ("delivered", "bounced"), ("delivered", "complained"), ("bounced", "complained"),
+             ("complained",), ("accepted",))
+        )  # fmt: skip
+        at = world.loop.time()
+        for kind in kinds:
+            at += rng.expovariate(1 / 5)
+            self._plan_event(taken, kind, at)
+
+    def _plan_event(self, taken: Acceptance, kind: str, at: float) -> None:
+        world = self.world
+        number = self._events
+        self._events += 1
+        fault = world.planned("webhook")
+        told_at = at + self.rng.expovariate(1 / 10)
+        times = 1
+        if fault is not None:
+            world.hit(fault.what)
+            world.tell("network", f"fault at webhook {number}: {fault.what}")
+            match fault.what:
+                case "webhook lost":
+                    return
+                case "webhook replayed":
+                    times = 3
+                case "webhook late":
+                    told_at += fault.value
+                case "webhook before the answer":
+                    told_at = world.loop.time()
+        when = world.machines[0].now() + timedelta(seconds=at - world.loop.time())
+        body = orjson.dumps(world.server.event(taken, kind, number, when.isoformat()))
+        for repeat in range(times):
+            self.coming += 1
+            world.at(told_at + repeat * 7, self._tell, body, f"{kind} {taken.address}")
+
+    def _tell(self, body: bytes, what: str) -> None:
+        """The webhook arrives; while it is not taken in, the provider tries again."""
+        world = self.world
+        secret = base64.b64encode(SECRET.encode()).decode()
+        scheme = f"Basic {secret}" if ":" in SECRET else f"Bearer {SECRET}"
+        request = WebhookRequest("POST", {"authorization": scheme}, body)
+        now = world.machines[0].now()
+        try:
+            told = self.provider.events(request, now=now)
+            world.tell("web", f"is told: {what}")
+            ingest(self.store, world.workspace, "main", told, now)
+        except Unreachable:
+            world.at(world.loop.time() + 15, self._tell, body, what)
+            return
+        except NewsletterError as error:
+            world.fail("no fault inside", f"a webhook is refused: {error}")
+        self.coming -= 1

@@ -1,0 +1,205 @@
+"""What a seed stands for: a scenario, which is settings and a schedule of faults.
+
+Faults are data, named in plain words, so that a schedule can be printed and shortened. A fault
+strikes the n-th commit, request, look-up, webhook or recipient, or at a time in seconds.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+#: Fault → where it strikes and what its number means; the table of coverage is made from this.
+FAULTS: dict[str, tuple[str, str]] = {
+    # the process and its database
+    "killed before a commit": ("commit", ""),
+    "killed after a commit": ("commit", ""),
+    "stopped after a commit": ("commit", ""),
+    "database busy": ("commit", ""),
+    "disk full": ("commit", ""),
+    "commit's answer lost": ("commit", ""),
+    "database away": ("time", "seconds"),
+    "killed": ("time", ""),
+    "stopped": ("time", "seconds"),
+    "asked to end": ("time", ""),
+    "clock set forward": ("time", "seconds"),
+    "clock set back": ("time", "seconds"),
+    # requests
+    "killed before a request": ("request", ""),
+    "killed during a request": ("request", ""),
+    "no connection": ("request", ""),
+    "request lost": ("request", ""),
+    "answer lost": ("request", ""),
+    "answer too slow": ("request", ""),
+    "accepted late": ("request", "share of the lag"),
+    "throttled": ("request", "Retry-After in seconds"),
+    "throttled without a time": ("request", ""),
+    "error before acceptance": ("request", ""),
+    "error after acceptance": ("request", ""),
+    "HTML before acceptance": ("request", ""),
+    "HTML after acceptance": ("request", ""),
+    "answer cut short": ("request", ""),
+    "accepted in part": ("request", ""),
+    "provider down": ("time", "seconds"),
+    "credentials refused": ("time", "seconds"),
+    # look-ups
+    "look-up fails": ("look-up", ""),
+    "look-up answered with HTML": ("look-up", ""),
+    "look-up lost": ("look-up", ""),
+    # recipients
+    "inactive recipient": ("recipient", ""),
+    "recipient put off": ("recipient", "times"),
+    "message too large": ("recipient", ""),
+    # webhooks
+    "webhook lost": ("webhook", ""),
+    "webhook replayed": ("webhook", ""),
+    "webhook late": ("webhook", "seconds"),
+    "webhook before the answer": ("webhook", ""),
+    # people and editors
+    "unsubscribes": ("time", ""),
+    "suppressed": ("time", ""),
+    "erased": ("time", ""),
+    "send paused": ("time", ""),
+    "send resumed": ("time", ""),
+    "send cancelled": ("time", ""),
+    "doubts resent": ("time", ""),
+    "doubts abandoned": ("time", ""),
+}
+
+_SPREAD = {"commit": 20, "request": 5, "look-up": 4, "recipient": 8, "webhook": 8}
+KINDS = ("mailbox", "mailbox without keys", "postmark", "neither")
+_LONG = ("clock set forward", "clock set back")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """`at` counts from 0 at a site, or is a time in seconds; `who` picks a worker or a person."""
+
+    site: str
+    at: float
+    what: str
+    value: float = 0.0
+    who: int = 0
+
+    def __str__(self) -> str:
+        where = f"at {self.at:6.1f} s" if self.site == "time" else f"{self.site} {self.at:.0f}"
+        meaning = FAULTS[self.what][1]
+        value = f" ({meaning}: {self.value:.1f})" if meaning else ""
+        who = f", of number {self.who}" if self.site == "time" else ""
+        return f"{where}: {self.what}{value}{who}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Durations are in seconds."""
+
+    seed: int
+    kind: str
+    people: int
+    batch: int
+    workers: int
+    machines: int
+    in_flight: int
+    lease: float
+    timeout: float
+    lag: float
+    latency: float
+    poll: float
+    patience: float
+    preempted: float  # chance of each transaction
+    events: float  # chance of each message
+    drift: float
+    shared_mark: bool  # one workspace for all machines, or one each
+    faults: tuple[Fault, ...] = field(default=())
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind}; {self.people} people in batches of {self.batch}; {self.workers} workers"
+            f" on {self.machines} machines, {self.in_flight} requests in flight each;"
+            f" lease {self.lease:.0f} s, time-out {self.timeout:.0f} s, lag {self.lag:.0f} s"
+        )
+
+
+def make_scenario(seed: int) -> Scenario:
+    """The scenario of a seed; always the same."""
+    rng = random.Random(f"{seed}/plan")
+    workers = (
+        rng.choice((1, 1, 1, 1, 2, 2, 2, 2, 3, 3)) if rng.random() < 0.95 else rng.randint(4, 10)
+    )
+    people = rng.randint(4, 10) if rng.random() < 0.9 else rng.randint(11, 60)
+    batch = rng.randint(2, 5) if people < 11 else rng.randint(5, 8)
+    timeout = rng.uniform(3, 10)
+    scenario = Scenario(
+        seed=seed,
+        kind=rng.choice(KINDS),
+        people=people,
+        batch=batch,
+        workers=workers,
+        machines=rng.randint(1, workers),
+        in_flight=rng.randint(1, 4),
+        lease=rng.uniform(8, 40),
+        timeout=timeout,
+        lag=rng.uniform(4, 20),
+        latency=rng.choice((0.02, 0.5, 2.5)),
+        poll=rng.uniform(8, 40),
+        patience=rng.choice((60.0, 300.0)),
+        preempted=rng.choice((0.0, 0.0, 0.05, 0.3)),
+        events=rng.choice((0.0, 0.0, 0.0, 0.4, 1.0)),
+        drift=rng.choice((0.0, 0.0, 0.003)),
+        shared_mark=rng.random() < 0.7,
+    )
+    faults = tuple(_faults(rng, scenario))
+    return Scenario(
+        **{name: getattr(scenario, name) for name in scenario.__slots__ if name != "faults"},
+        faults=faults,
+    )
+
+
+def _faults(rng: random.Random, scenario: Scenario) -> list[Fault]:
+    """Some kinds of faults only: a seed that has all of them tries few to their end."""
+    possible = [what for what in FAULTS if _possible(what, scenario)]
+    kinds = rng.sample(possible, min(len(possible), rng.choice((1, 2, 4, 8, 16))))
+    faults: dict[tuple[str, float], Fault] = {}
+    for what in kinds:
+        site = FAULTS[what][0]
+        for _ in range(1 if what == "message too large" else rng.choice((1, 1, 2, 4))):
+            at = (
+                round(rng.expovariate(1 / 8), 2)
+                if site == "time"
+                else float(int(rng.random() ** 1.5 * _SPREAD[site]))
+            )
+            fault = Fault(site, at, what, _value(rng, what, scenario), rng.randrange(1000))
+            faults.setdefault((site, at), fault)
+    return sorted(faults.values())
+
+
+def _possible(what: str, scenario: Scenario) -> bool:
+    site = FAULTS[what][0]
+    if site == "look-up":
+        return scenario.kind != "neither"
+    if what in {"accepted in part", "recipient put off"}:
+        return scenario.kind == "postmark"
+    if site == "webhook":
+        return scenario.events > 0
+    if what in _LONG:
+        return scenario.kind in {"mailbox", "neither"}
+    return True
+
+
+def _value(rng: random.Random, what: str, scenario: Scenario) -> float:
+    match what:
+        case "database away" | "provider down" | "credentials refused":
+            return rng.uniform(0.5, 20)
+        case "stopped":
+            return scenario.lease * rng.uniform(0.2, 2.5)
+        case "clock set forward" | "clock set back":
+            return rng.choice((rng.uniform(1, 60), rng.uniform(60, 7200)))
+        case "accepted late":
+            return rng.random()
+        case "throttled":
+            return float(rng.randint(1, 60))
+        case "recipient put off":
+            return float(rng.randint(1, 3))
+        case "webhook late":
+            return rng.uniform(10, 600)
+    return 0.0

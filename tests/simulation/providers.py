@@ -1,0 +1,70 @@
+"""The real provider modules over the simulated network, with capabilities as a scenario has them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from newsletter.providers.mailbox import MailboxProvider
+from newsletter.providers.postmark import PostmarkProvider
+from newsletter.settings import ProviderSettings, Settings
+from simulation.network import SimulatedTransport
+from simulation.plan import Scenario
+from simulation.servers import MailboxServer, PostmarkServer, Server
+
+if TYPE_CHECKING:
+    from simulation.process import Process
+    from simulation.world import World
+
+SECRET = "hook:secret"
+_MAX_BYTES = 30_000
+_KEY_LIFE = timedelta(days=30)
+
+
+def settings_of(scenario: Scenario) -> ProviderSettings:
+    """The `[[providers]]` entry of a scenario."""
+    kind = "postmark" if scenario.kind.startswith("postmark") else "mailbox"
+    return ProviderSettings.model_construct(
+        name="main",
+        kind=kind,
+        base_url="http://127.0.0.1:8025",
+        timeout=timedelta(seconds=scenario.timeout),
+        lookup_lag=timedelta(seconds=scenario.lag),
+        in_flight=scenario.in_flight,
+    )
+
+
+def settings_for(settings: Settings, scenario: Scenario) -> Settings:
+    """The workspace's settings for a scenario."""
+    delivery = settings.delivery.model_copy(update={"lease": timedelta(seconds=scenario.lease)})
+    return settings.model_copy(update={"delivery": delivery, "providers": [settings_of(scenario)]})
+
+
+def open_simulated(world: World, process: Process | None) -> Any:
+    """The provider as one process has it (None: the web server, which makes no request)."""
+    scenario = world.scenario
+    settings = settings_of(scenario)
+    module: Any = PostmarkProvider if settings.kind == "postmark" else MailboxProvider
+    provider = module(
+        settings,
+        api_key="key",
+        webhook_secrets=[SECRET],
+        clock=process.machine if process else None,
+        transport=SimulatedTransport(world, process) if process else None,
+    )
+    provider.capabilities = replace(
+        provider.capabilities,
+        batch_size=scenario.batch,
+        max_bytes=_MAX_BYTES,
+        lookup_lag=timedelta(seconds=scenario.lag),
+        idempotency=_KEY_LIFE if scenario.kind == "mailbox" else None,
+        lookup=scenario.kind != "neither",
+    )
+    return provider
+
+
+def server_for(world: World) -> Server:
+    if world.scenario.kind == "postmark":
+        return PostmarkServer(world)
+    return MailboxServer(world, keys=world.scenario.kind == "mailbox")
