@@ -6,9 +6,11 @@ that was committed before it left. This package knows providers by their interfa
 
 from newsletter.delivery.control import cancel, pause, resolve, resume
 from newsletter.delivery.engine import RunReport, run_due
+from newsletter.delivery.guard import quarantine
 from newsletter.delivery.leases import worked_on
 from newsletter.delivery.naming import find_send
 from newsletter.delivery.proof import Matched, apply_event
+from newsletter.delivery.reconciling import Reconciled, reconcile
 from newsletter.delivery.runtime import UNTIL_IDLE, DeliveryRuntime, Policy, open_runtime
 from newsletter.delivery.status import (
     attempts_once_in_doubt,
@@ -24,6 +26,7 @@ __all__ = [
     "DeliveryRuntime",
     "Matched",
     "Policy",
+    "Reconciled",
     "RunReport",
     "apply_event",
     "attempts_once_in_doubt",
@@ -34,6 +37,8 @@ __all__ = [
     "list_status",
     "open_runtime",
     "pause",
+    "quarantine",
+    "reconcile",
     "resolve",
     "resume",
     "run_due",

@@ -12,15 +12,19 @@ import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from newsletter.clock import Clock
+from newsletter.delivery.mark import FileMark, Mark, MemoryMark
 from newsletter.providers import open_provider, provider_named
 from newsletter.providers.base import Provider
 from newsletter.store import Store
 from newsletter.workspace import Workspace
+
+MARK_FILE = "ledger.mark"
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Policy:
     fewest_looks: int = 5
     # This many failures of one batch in a row are worth a notice to the editors.
     notice_after: int = 5
+    # How long a run waits for the next window, wave or day's quota; None: however long.
+    patience: timedelta | None = None
     # How often an idle engine looks for work that another process has made.
     poll: timedelta = timedelta(seconds=1)
 
@@ -52,6 +58,7 @@ UNTIL_IDLE = Policy(
     longest_wait=timedelta(seconds=15),
     hold_after=timedelta(minutes=2),
     settle_for=timedelta(minutes=1),
+    patience=timedelta(minutes=1),
 )
 
 
@@ -88,6 +95,15 @@ class DeliveryRuntime:
     progress: Callable[[str], None] = field(default=lambda _send: None)
     # Without one an idle engine looks for work every `policy.poll`.
     wake: Wake | None = None
+    # Kept outside the database; it shows when the database is behind what was sent.
+    mark: Mark = field(default_factory=MemoryMark)
+    # When this process began, and the sends (by id) that it started, or asked about, since.
+    began: datetime = field(default=_LONG_AGO)
+    met: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.began == _LONG_AGO:
+            self.began = self.clock.now()
 
     async def rest(self, seconds: float) -> None:
         """Sleep until there may be work: some seconds, or less."""
@@ -103,7 +119,8 @@ def open_runtime(workspace: Workspace, store: Store, clock: Clock) -> DeliveryRu
     def open_named(name: str) -> Provider:
         return open_provider(workspace, provider_named(workspace, name), clock)
 
-    return DeliveryRuntime(workspace, store, clock, open_named)
+    mark = FileMark(workspace.var / MARK_FILE)
+    return DeliveryRuntime(workspace, store, clock, open_named, mark=mark)
 
 
 def new_holder() -> str:

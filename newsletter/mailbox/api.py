@@ -203,18 +203,21 @@ class _Api:
         limit, offset = query.get("limit", "50"), query.get("offset", "0")
         if not limit.isdecimal() or not offset.isdecimal() or len(limit + offset) > 15:
             return _error(400, "bad_request", "limit, offset: whole numbers are needed")
-        shown = min(int(limit), _MAX_PAGE)
+        shown, send = min(int(limit), _MAX_PAGE), query.get("send", "")
+        if send and not self._mailbox.options.lookup:
+            return _error(501, "lookup_off", "look-up is switched off")
+        if send and self._faults.strikes("lookup_error"):
+            return _error(500, "internal", "an internal error")
         page = await asyncio.to_thread(
-            self._storage.page, to=query.get("to", ""), limit=shown, offset=int(offset)
+            self._storage.page,
+            to=query.get("to", ""),
+            send=send,
+            limit=shown,
+            offset=int(offset),
         )
-        return _json(
-            {
-                "messages": page.messages,
-                "total": page.total,
-                "limit": shown,
-                "offset": int(offset),
-            }
-        )
+        document = {"messages": page.messages, "total": page.total, "limit": shown}
+        document["offset"] = int(offset)
+        return _json(document | {"send": send} if send else document)
 
     async def get_message(self, request: Request) -> Response:
         message = await asyncio.to_thread(self._storage.message, request.path_params["id"])

@@ -167,11 +167,16 @@ class MailboxStorage:
 
     # --- messages -------------------------------------------------------------------------------
 
-    def page(self, *, to: str = "", search: str = "", limit: int = 50, offset: int = 0) -> Page:
-        """The newest messages first, of one recipient or that a search finds."""
+    def page(
+        self, *, to: str = "", send: str = "", search: str = "", limit: int = 50, offset: int = 0
+    ) -> Page:
+        """The newest messages first, of one recipient or send, or that a search finds."""
         where, values = "1", []
         if to:
             where, values = "recipient_key = ?", [to.lower()]
+        if send:
+            where += " AND json_extract(metadata, '$.send') = ?"
+            values.append(send)
         if search:
             pattern = "%" + search.lower().replace("!", "!!").replace("%", "!%") + "%"
             pattern = pattern.replace("_", "!_")

@@ -37,6 +37,7 @@ class Capabilities:
     one_body: bool = False
     whole_messages: int | None = None  # different messages in one request, where fewer can be
     value_bytes: int | None = None  # of one recipient's values together, where there is a limit
+    keeps_forms: bool = False  # a form can be left there before the requests: `KeepsForms`
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +128,14 @@ class Personal(NamedTuple):
 class FormBatch:
     """Recipients of one form for one request, so that what is the same is encoded once.
 
-    Their metadata have the same names in the same order.
+    Their metadata have the same names in the same order. `kept` says that the provider keeps the
+    form: then the request need not bring it.
     """
 
     key: str
     form: Form
     recipients: Sequence[Personal]
+    kept: bool = False
 
     def whole(self) -> Batch:
         """The same as whole messages, for a provider that knows nothing cheaper."""
@@ -187,10 +190,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Surely not accepted, and worth another try: never left, throttled, or refused for now."""
+    """Surely not accepted, and worth another try: never left, throttled, or refused for now.
+
+    `form_gone` where the provider was to keep the form and does not.
+    """
 
     reason: str
     retry_after: timedelta | None = None
+    form_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +342,24 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The provider has the form, word for word, under its name."""
+
+
+@runtime_checkable
+class KeepsForms(Protocol):
+    """A provider that can be left a form before the requests that use it."""
+
+    async def keep(self, form: Form) -> Kept | Deferred | Denied | Unknown:
+        """See to it that the form is there. Repeating it is harmless; raises nothing."""
+        ...
+
+    async def drop(self, name: str) -> bool:
+        """Remove the form of that name; whether it is surely not there any more."""
+        ...
 
 
 @runtime_checkable

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, exists, func, or_, select
 
-from newsletter.delivery import worked_on
+from newsletter.delivery import quarantine, worked_on
+from newsletter.delivery.waking import next_wake
 from newsletter.scheduling import next_moment
 from newsletter.service.runtime import Runtime
 from newsletter.store.schema import outbox, sends
@@ -18,11 +19,13 @@ def is_idle(runtime: Runtime, editions_seen: datetime | None) -> bool:
     """Whether nothing is due within a minute or in flight, in this process or another.
 
     `editions_seen` is when the last look at the editions began; None where they are not kept here.
-    A send that is paused, held or quarantined, and mail that the provider put off, do not count.
+    A send that is paused, held or quarantined, one that waits for longer for its hours, its wave or
+    a new day's quota, and mail that the provider put off, do not count.
     """
-    soon = runtime.clock.now() + SOON
+    now = runtime.clock.now()
+    soon = now + SOON
     with runtime.store.read() as connection:
-        sending = _sends_wait(connection, soon)
+        sending = _sends_wait(connection, runtime, now) and not quarantine(connection)
         if sending or _mail_waits(connection, soon):
             return False
     if editions_seen is None:
@@ -39,9 +42,15 @@ def next_send(connection: Connection) -> datetime | None:
     return due
 
 
-def _sends_wait(connection: Connection, soon: datetime) -> bool:
-    going = or_(worked_on(), (sends.c.state == "scheduled") & (sends.c.at <= soon))
-    return bool(connection.execute(select(exists().where(going))).scalar_one())
+def _sends_wait(connection: Connection, runtime: Runtime, now: datetime) -> bool:
+    due = next_send(connection)
+    if due is not None and due <= now + SOON:
+        return True
+    if not connection.execute(select(exists().where(worked_on()))).scalar_one():
+        return False
+    providers = runtime.workspace.settings.providers
+    wake = next_wake(connection, runtime.delivery(), now, providers)
+    return wake is None or wake.is_within(SOON, now)
 
 
 def _mail_waits(connection: Connection, soon: datetime) -> bool:

@@ -11,6 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,9 @@ class Runtime:
     progress: Callable[[str], None] = lambda _send: None
     # Sends that were held while this service ran, by public name.
     held: set[str] = field(default_factory=set)
+    # The sends that this process started, or asked their provider about.
+    met: set[int] = field(default_factory=set)
+    began: datetime | None = None
     # Without one, leases in the database decide who leads.
     leader: Leader | None = None
     # What ends an engine's rest early; without one it looks for work by the clock.
@@ -66,6 +70,7 @@ class Runtime:
     def delivery(self) -> DeliveryRuntime:
         """The engine's surroundings, by the settings as they are now."""
         workspace, clock = self.workspace, self.clock
+        self.began = self.began or clock.now()
         return dataclasses.replace(
             open_runtime(workspace, self.store, clock),
             open_provider=lambda name: self.open_provider(workspace, clock, name),
@@ -74,6 +79,8 @@ class Runtime:
             gone=self.gone,
             policy=self.policy,
             progress=self.progress,
+            met=self.met,
+            began=self.began,
             wake=self.wake,
         )
 
