@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
 from typing import Literal
 
@@ -101,12 +101,23 @@ def _rendered(workspace: Workspace, subject: str, text: str) -> tuple[str, str]:
         return f"<!DOCTYPE html><html><body><pre>{escape(text)}</pre></body></html>", text
 
 
-def next_due(connection: Connection) -> datetime | None:
+def next_due(connection: Connection, workspace: Workspace) -> datetime | None:
     """When the next message is to be sent or looked into; None if none waits."""
     waiting = outbox.c.state.in_(("pending", "in_doubt"))
-    query = select(func.min(outbox.c.not_before)).where(waiting)
-    due: datetime | None = connection.execute(query).scalar_one()
-    return due
+    due: datetime | None = connection.execute(
+        select(func.min(outbox.c.not_before)).where(waiting)
+    ).scalar_one()
+    begun: datetime | None = connection.execute(
+        select(func.min(outbox.c.attempted_at)).where(outbox.c.state == "sending")
+    ).scalar_one()
+    times = [due, begun and begun + abandoned_after(workspace)]
+    return min((time for time in times if time is not None), default=None)
+
+
+def abandoned_after(workspace: Workspace) -> timedelta:
+    """How long after its beginning a request has surely ended, or its process has."""
+    timeouts = [provider.timeout for provider in workspace.settings.providers]
+    return max([workspace.settings.delivery.lease, *(2 * timeout for timeout in timeouts)])
 
 
 def _insert(connection: Connection, now: datetime, **values: str) -> bool:

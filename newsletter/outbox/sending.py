@@ -18,6 +18,7 @@ from newsletter.audience import comparison_key
 from newsletter.clock import Clock
 from newsletter.errors import NewsletterError
 from newsletter.outbox.message import build
+from newsletter.outbox.queue import abandoned_after
 from newsletter.outbox.webhook import post
 from newsletter.providers import provider_named
 from newsletter.providers.base import (
@@ -105,9 +106,8 @@ class _Flush:
     def _doubt_the_abandoned(self) -> None:
         """Whose process vanished during a request: its outcome is unknown."""
         now = self.clock.now()
-        timeouts = [provider.timeout for provider in self.workspace.settings.providers]
-        patience = max([self.workspace.settings.delivery.lease, *(2 * t for t in timeouts)])
-        abandoned = (outbox.c.state == "sending") & (outbox.c.attempted_at <= now - patience)
+        begun = now - abandoned_after(self.workspace)
+        abandoned = (outbox.c.state == "sending") & (outbox.c.attempted_at <= begun)
         with self.store.read() as connection:
             if connection.execute(select(outbox.c.id).where(abandoned).limit(1)).first() is None:
                 return

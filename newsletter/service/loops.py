@@ -171,7 +171,10 @@ class _Service:
             due = next_moment(self.runtime.workspace, store, began)
         elif loop is not self.feeds:
             with store.read() as connection:
-                due = next_send(connection) if loop is self.sends else outbox.next_due(connection)
+                if loop is self.sends:
+                    due = next_send(connection)
+                else:
+                    due = outbox.next_due(connection, self.runtime.workspace)
         if due is None:
             return
         seconds = (due - self.runtime.clock.now()).total_seconds()

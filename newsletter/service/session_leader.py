@@ -52,8 +52,13 @@ class SessionLeader:
                 return False
 
     async def step_down(self) -> None:
-        """End the session, and with it the lead."""
+        """Free the lock, and end the session."""
         async with self._asking:
+            if self._pid and self._session is not None:
+                # The end of the session would free it too, but a moment after `step_down`.
+                with contextlib.suppress(psycopg.Error, OSError):
+                    async with asyncio.timeout(_PATIENCE):
+                        await self._session.execute(f"SELECT pg_advisory_unlock({_LOCK})")
             await self._end()
 
     async def _ask(self) -> bool:

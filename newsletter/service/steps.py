@@ -151,12 +151,13 @@ async def sends(runtime: Runtime) -> None:
     """Send everything due, until nothing is due or in flight."""
     report = await run_due(runtime.delivery())
     runtime.held.update(report.held)
+    runtime.quarantine = report.quarantine
 
 
 async def notices(runtime: Runtime) -> None:
     """Send what is in the outbox, if anything is due there."""
     with runtime.store.read() as connection:
-        due = outbox.next_due(connection)
+        due = outbox.next_due(connection, runtime.workspace)
     if due is None or due > runtime.clock.now():
         return
     opened: dict[str, Provider] = {}

@@ -169,6 +169,8 @@ def test_a_process_that_vanished_during_its_request_leaves_a_doubt(
     with pytest.raises(Killed):
         send(workspace, store, clock, provider)
     assert states(store) == ["sending"]
+    with store.read() as connection:
+        assert next_due(connection, workspace) == clock.now() + timedelta(minutes=2)
     clock.advance(seconds=60)
     send(workspace, store, clock, provider)
     assert states(store) == ["sending"], "it might still be under way"
@@ -187,7 +189,7 @@ def test_what_was_surely_not_accepted_is_tried_again_later_and_in_the_end_given_
     queue(store, clock)
     send(workspace, store, clock, provider)
     with store.read() as connection:
-        assert next_due(connection) == clock.now() + timedelta(minutes=7)
+        assert next_due(connection, workspace) == clock.now() + timedelta(minutes=7)
     assert send(workspace, store, clock, provider) == 0
     clock.advance(minutes=8)
     assert send(workspace, store, clock, provider) == 1
