@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from newsletter.delivery import Reconciled
+
 SendArgument = Annotated[
     str, typer.Argument(metavar="SEND", help="The send's name, such as milia.1, or its issue.")
 ]
@@ -158,6 +160,67 @@ def resolve(
         return resolve_send(connection, name, in_doubt.value, now)
 
     _change(decide, send, as_json, workspace)
+
+
+@ledger.command("reconcile")
+def reconcile(
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept",
+            help="Ask nobody: a database that was moved goes on as it is; in any other, whatever "
+            "is unfinished waits for you.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """After a restore: catch up with what the providers accepted, and send again."""
+    import asyncio
+
+    from newsletter.delivery import open_runtime
+    from newsletter.delivery import reconcile as reconcile_ledger
+    from newsletter.logs import configure_logging
+
+    configure_logging()
+    context = open_context(workspace)
+    runtime = open_runtime(context.workspace, context.store, context.clock)
+    progress = _Line() if sys.stderr.isatty() else _no_progress
+    done = asyncio.run(reconcile_ledger(runtime, accept=accept, progress=progress))
+    progress("")
+    emit(done.as_json(), as_json, lambda: _show_reconciled(done))
+    if done.quarantined and not done.released:
+        raise typer.Exit(DoesNotHold.exit_code)
+
+
+def _show_reconciled(done: Reconciled) -> None:
+    if not done.quarantined:
+        _print("Sending is not quarantined: there is nothing to reconcile.")
+        return
+    _print(done.reason)
+    for each in done.sends:
+        _print(
+            f"  {each.send}: {each.found:,} with the provider, {each.unsent:,} unsent, "
+            f"{each.in_doubt:,} in doubt"
+        )
+    if not done.released:
+        _print("Nothing is sent yet: run this again once the cause is gone.")
+        return
+    _print("The quarantine is lifted: what is provably unsent goes on.")
+    if any(each.in_doubt for each in done.sends):
+        _print("Decide what is in doubt with `newsletter ledger resolve SEND`.")
+
+
+class _Line:
+    """One line on the terminal that is written over."""
+
+    def __call__(self, text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def _no_progress(_text: str) -> None:
+    return None
 
 
 def _change(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from newsletter.cli.base import Context, JsonOption, WorkspaceOption, emit, open_context
+from newsletter.errors import DoesNotHold
 
 if TYPE_CHECKING:
     from newsletter.scheduling import Scheduled
@@ -87,9 +88,15 @@ def send(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Check an issue, freeze it, and have it sent now, by the scheduler or a worker."""
+    from newsletter.delivery import quarantine
     from newsletter.scheduling import schedule as schedule_issue
 
     context = open_context(workspace)
+    with context.store.read() as connection:
+        if reason := quarantine(connection):
+            raise DoesNotHold(
+                f"nothing is sent now: {reason}", hint="See `newsletter ledger reconcile`."
+            )
     done = schedule_issue(
         context.workspace,
         context.store,

@@ -119,6 +119,11 @@ def run_service(
         context.store.close()
     if interrupted:
         raise KeyboardInterrupt
+    if until_idle and runtime.quarantine:
+        raise DoesNotHold(
+            f"nothing is sent: {runtime.quarantine}",
+            hint="`newsletter ledger reconcile` asks the providers what they have, and lifts it.",
+        )
     if until_idle and held:
         raise DoesNotHold(
             f"held: {', '.join(held)}", hint="`newsletter status` says why, for each of them."

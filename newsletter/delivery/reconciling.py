@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from newsletter.delivery import guard, leases
 from newsletter.delivery.catching_up import catch_up
+from newsletter.delivery.filling import fill_rest
 from newsletter.delivery.mark import Position
 from newsletter.delivery.notices import hold
 from newsletter.delivery.records import Record, ask
@@ -86,6 +87,7 @@ async def reconcile(
     reconciler = _Reconciler(runtime, entry, accept, progress)
     try:
         for send in pending:
+            reconciler.fill_rest(send)
             record = await reconciler.record(send)
             if record.failed:
                 done.reason = f"{send.send}: {record.failed}"
@@ -111,6 +113,11 @@ class _Reconciler:
     async def close(self) -> None:
         for provider in self.providers.values():
             await provider.close()
+
+    def fill_rest(self, send: Row[Any]) -> None:
+        """Make the rows that were missing still when the database was dumped."""
+        with self.runtime.store.begin() as connection:
+            fill_rest(connection, send.id, self.runtime.clock.now())
 
     async def record(self, send: Row[Any]) -> Record:
         """What the providers through which the send may have gone have of it."""
@@ -205,6 +212,7 @@ class _Reconciler:
                     f"{send.send} had begun, and cannot be given its recipients: {row.reason}",
                     hint="Cancel it, or remove the cause; then reconcile again.",
                 )
+            fill_rest(connection, send.id, now)
             back = {"paused": "pause", "held": "hold"}.get(send.state)
             if back is not None:
                 move_send(connection, send.id, back, reason=send.reason)

@@ -58,6 +58,8 @@ class Runtime:
     progress: Callable[[str], None] = lambda _send: None
     # Sends that were held while this service ran, by public name.
     held: set[str] = field(default_factory=set)
+    # Why nothing may be sent from this database, as of the last look.
+    quarantine: str = ""
     # The sends that this process started, or asked their provider about.
     met: set[int] = field(default_factory=set)
     began: datetime | None = None
