@@ -279,6 +279,7 @@ class ProviderSettings(Section):
     region: str = ""
     account: str = ""
     stream: str = ""
+    templates: Literal["auto", "never"] = "auto"
 
     @model_validator(mode="after")
     def _warm_up_is_whole(self) -> ProviderSettings:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Text,
+    TextClause,
     Update,
     and_,
     bindparam,
@@ -26,10 +29,13 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     update,
 )
 
 from newsletter.delivery.bulk import from_ranges, run_many, to_ranges
+from newsletter.delivery.counting import forget
+from newsletter.delivery.pacing.quota import give_back
 from newsletter.delivery.transitions import (
     ATTEMPT,
     FINAL,
@@ -45,48 +51,48 @@ from newsletter.store.types import to_microseconds
 _log = logging.getLogger(__name__)
 
 _NOW = bindparam("b_now", type_=BigInteger())  # microseconds since 1970
-_THIS_ROW = and_(
-    deliveries.c.send_id == bindparam("b_send"),
-    deliveries.c.position == bindparam("b_position"),
-    deliveries.c.attempt == bindparam("b_attempt"),
+_MESSAGE = bindparam("b_message", type_=Text())
+_MINE = and_(
+    deliveries.c.send_id == bindparam("b_send"), deliveries.c.attempt == bindparam("b_attempt")
 )
-_ACCEPT = (
-    delivery_move("accept")
-    .where(_THIS_ROW)
-    .values(
-        reason=literal_column("''"),
-        provider_message_id=bindparam("b_message"),
-        updated_at=_NOW,
-    )
-)
-_ACCEPT_BINDS = ("b_message", "b_now", "b_send", "b_position", "b_attempt")
-# An event was faster than the answer: the row only learns its message's id.
-_IDENTIFY = (
-    update(deliveries)
-    .where(
-        _THIS_ROW,
-        deliveries.c.provider_message_id.is_(None),
-        in_states(deliveries.c.state, tuple(sorted(LEFT))),
-    )
-    .values(provider_message_id=bindparam("b_message"))
-)
-_IDENTIFY_BINDS = ("b_message", "b_send", "b_position", "b_attempt")
-_WITH_REASON_BINDS = ("b_reason", "b_now", "b_send", "b_position", "b_attempt")
+_THIS_ROW = and_(_MINE, deliveries.c.position == bindparam("b_position"))
+_RANGE = and_(_MINE, deliveries.c.position.between(bindparam("b_lo"), bindparam("b_hi")))
+#: More ranges than this are cheaper row by row, in one executemany.
+_FEW = 8
 
 
-def _with_reason(event: str) -> Update:
+_Message = ColumnElement[str] | TextClause
+_ROW = ("b_send", "b_attempt", "b_position")
+_SPAN = ("b_send", "b_attempt", "b_lo", "b_hi")
+
+
+def _accept(rows: ColumnElement[bool], message: _Message) -> Update:
     return (
-        delivery_move(event)
-        .where(_THIS_ROW)
-        .values(
-            reason=bindparam("b_reason"),
-            updated_at=_NOW,
-        )
+        delivery_move("accept")
+        .where(rows)
+        .values(reason=literal_column("''"), provider_message_id=message, updated_at=_NOW)
     )
 
 
-_REJECT = _with_reason("reject")
-_DEFER = _with_reason("defer")
+def _identify(rows: ColumnElement[bool], message: _Message) -> Update:
+    """An event was faster than the answer: the row only learns its message's id."""
+    unnamed = deliveries.c.provider_message_id.is_(None)
+    left = in_states(deliveries.c.state, tuple(sorted(LEFT)))
+    return update(deliveries).where(rows, unnamed, left).values(provider_message_id=message)
+
+
+# PostgreSQL takes the ids of a range as an array: a join with `unnest` would be planned by
+# statistics that lag behind a fresh send.
+_NTH_MESSAGE = text("(CAST(:b_messages AS text[]))[deliveries.position - :b_lo + 1]")
+_ACCEPT_ONE, _IDENTIFY_ONE = _accept(_THIS_ROW, _MESSAGE), _identify(_THIS_ROW, _MESSAGE)
+_ACCEPT_RANGE, _IDENTIFY_RANGE = _accept(_RANGE, _MESSAGE), _identify(_RANGE, _MESSAGE)
+_ACCEPT_EACH, _IDENTIFY_EACH = _accept(_RANGE, _NTH_MESSAGE), _identify(_RANGE, _NTH_MESSAGE)
+_WITH_REASON = {
+    event: delivery_move(event)
+    .where(_RANGE)
+    .values(reason=bindparam("b_reason", type_=Text()), updated_at=_NOW)
+    for event in ("reject", "defer")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,33 +201,78 @@ def record_answer(
     numbered = list(zip(attempt.positions, outcomes, strict=True))
     refused = to_ranges(place for place, outcome in numbered if not isinstance(outcome, Accepted))
     # Locked: whoever doubts it at this moment is waited for, and the answer still counts.
-    state = connection.execute(
-        select(attempts.c.state).where(attempts.c.id == attempt.id).with_for_update()
-    ).scalar_one()
+    state, missed = connection.execute(
+        select(attempts.c.state, attempts.c.not_accepted)
+        .where(attempts.c.id == attempt.id)
+        .with_for_update()
+    ).one()
     if "answer" not in ATTEMPT[state]:
         return False
     values = {"not_accepted": refused, "settle_at": None}
     if not move_attempt(connection, attempt.id, "answer", state, now, **values):
         return False
-    when = to_microseconds(now)
-    tail = (attempt.send_id, attempt.id)
-    accepted = [
-        (outcome.provider_message_id, when, tail[0], place, tail[1])
+    not_accepted = len(from_ranges(refused)) - len(from_ranges(missed or []))
+    give_back(connection, attempt.id, not_accepted)
+    accepted = {
+        place: outcome.provider_message_id
         for place, outcome in numbered
         if isinstance(outcome, Accepted)
-    ]
-    if run_many(connection, _ACCEPT, _ACCEPT_BINDS, accepted) != len(accepted):
-        known = [(row[0], *row[2:]) for row in accepted]
-        run_many(connection, _IDENTIFY, _IDENTIFY_BINDS, known)
-    for statement, kind in ((_REJECT, Rejected), (_DEFER, Deferred)):
-        rows = [
-            (outcome.reason, when, tail[0], place, tail[1])
-            for place, outcome in numbered
-            if isinstance(outcome, kind)
-        ]
-        run_many(connection, statement, _WITH_REASON_BINDS, rows)
+    }
+    _accept_rows(connection, attempt, accepted, now)
+    for event, kind in (("reject", Rejected), ("defer", Deferred)):
+        reasons = {
+            place: outcome.reason for place, outcome in numbered if isinstance(outcome, kind)
+        }
+        _give_reasons(connection, attempt, event, reasons, now)
     scrub(connection, attempt.send_id, attempt.positions[0], attempt.positions[-1])
     return True
+
+
+def _accept_rows(
+    connection: Connection, attempt: Attempt, messages: Mapping[int, str], now: datetime
+) -> None:
+    """Rows of the attempt are accepted; rising position → provider message id.
+
+    One id for the whole request makes it one UPDATE for each range of positions.
+    """
+    ranges = to_ranges(messages)
+    mine = (attempt.send_id, attempt.id)
+    when = to_microseconds(now)
+    told = list(messages.values())
+    same = len(set(told)) == 1
+    if len(ranges) > _FEW or not (same or connection.dialect.name == "postgresql"):
+        rows = [(*mine, place, message) for place, message in messages.items()]
+        timed = [(*row, when) for row in rows]
+        if run_many(connection, _ACCEPT_ONE, (*_ROW, "b_message", "b_now"), timed) != len(rows):
+            run_many(connection, _IDENTIFY_ONE, (*_ROW, "b_message"), rows)
+        return
+    for lo, hi in ranges:
+        of_range, told = told[: hi - lo + 1], told[hi - lo + 1 :]
+        if same:
+            values: tuple[Any, ...] = (*mine, lo, hi, of_range[0])
+            accept, identify, names = _ACCEPT_RANGE, _IDENTIFY_RANGE, (*_SPAN, "b_message")
+        else:
+            values = (*mine, lo, hi, of_range)
+            accept, identify, names = _ACCEPT_EACH, _IDENTIFY_EACH, (*_SPAN, "b_messages")
+        if run_many(connection, accept, (*names, "b_now"), [(*values, when)]) != len(of_range):
+            run_many(connection, identify, names, [values])
+
+
+def _give_reasons(
+    connection: Connection, attempt: Attempt, event: str, reasons: Mapping[int, str], now: datetime
+) -> None:
+    """Rows of the attempt move by `event`; rising position → reason, most often the same one."""
+    mine = (attempt.send_id, attempt.id)
+    when = to_microseconds(now)
+    by_reason: dict[str, list[int]] = {}
+    for place, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(place)
+    spans = [
+        (*mine, lo, hi, reason, when)
+        for reason, places in by_reason.items()
+        for lo, hi in to_ranges(places)
+    ]
+    run_many(connection, _WITH_REASON[event], (*_SPAN, "b_reason", "b_now"), spans)
 
 
 def refuse_attempt(connection: Connection, attempt: Attempt, reason: str, now: datetime) -> bool:
@@ -229,6 +280,7 @@ def refuse_attempt(connection: Connection, attempt: Attempt, reason: str, now: d
     values = {"reason": reason, "not_accepted": to_ranges(attempt.positions)}
     if not move_attempt(connection, attempt.id, "refuse", "started", now, **values):
         return False
+    give_back(connection, attempt.id, len(attempt.positions))
     move_rows(connection, attempt, "defer", reason, now)
     return True
 
@@ -259,10 +311,9 @@ def accept_found(
     connection: Connection, attempt: Attempt, found: dict[int, str], now: datetime
 ) -> None:
     """A look-up found messages of an attempt in doubt: position → provider message id."""
-    when = to_microseconds(now)
-    rows = [(found[place], when, attempt.send_id, place, attempt.id) for place in sorted(found)]
-    run_many(connection, _ACCEPT, _ACCEPT_BINDS, rows)
+    _accept_rows(connection, attempt, {place: found[place] for place in sorted(found)}, now)
     scrub(connection, attempt.send_id, attempt.positions[0], attempt.positions[-1])
+    forget(connection, attempt.send_id, attempt.batch)
 
 
 def move_rows(
@@ -270,7 +321,9 @@ def move_rows(
 ) -> int:
     """Move all rows of the attempt that are in a state that knows `event`."""
     statement = delivery_move(event).where(_of(attempt)).values(reason=reason, updated_at=now)
-    return connection.execute(statement).rowcount
+    moved = connection.execute(statement).rowcount
+    forget(connection, attempt.send_id, attempt.batch)
+    return moved
 
 
 def rows_in_doubt(connection: Connection, attempt: Attempt) -> int:
@@ -288,7 +341,10 @@ def settle_if_clear(connection: Connection, attempt: Attempt, now: datetime) -> 
     mine = set(attempt.positions)
     open_rows = sorted(mine.intersection(connection.execute(query).scalars()))
     values = {"not_accepted": to_ranges(open_rows), "settle_at": None}
-    return move_attempt(connection, attempt.id, "settle", "in_doubt", now, **values)
+    if not move_attempt(connection, attempt.id, "settle", "in_doubt", now, **values):
+        return False
+    give_back(connection, attempt.id, len(open_rows))
+    return True
 
 
 def scrub(connection: Connection, send_id: int, lo: int, hi: int) -> None:

@@ -16,6 +16,7 @@ from newsletter.audience.sql import insert_into
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.outbox import notify_editors
 from newsletter.providers.base import Answered, Deferred, Denied, Outcome, Unknown
+from newsletter.store import notify
 from newsletter.store.schema import breakers
 from newsletter.store.types import Instant, to_microseconds
 
@@ -28,12 +29,16 @@ SAME_EPISODE = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A provider that is given nothing new, and why. From `retry_at` on one batch may try it."""
+    """A provider that is given nothing new, and why. From `retry_at` on one batch may try it.
+
+    While one does, that is when whoever claimed it would have vanished.
+    """
 
     provider: str
     since: datetime  # of the first failure in the row
     reason: str
     retry_at: datetime
+    is_tried: bool
 
 
 def open_breakers(connection: Connection) -> dict[str, Opened]:
@@ -44,8 +49,8 @@ def open_breakers(connection: Connection) -> dict[str, Opened]:
             row.provider,
             row.failing_since,
             row.reason,
-            # While somebody tries it, the time at which that one would have vanished.
             max(row.retry_at, row.probe_until or row.retry_at),
+            row.probe_until is not None,
         )
         for row in connection.execute(query)
     }
@@ -56,10 +61,12 @@ def is_open(connection: Connection, provider: str) -> bool:
     return provider in open_breakers(connection)
 
 
-def claim_probe(connection: Connection, provider: str, now: datetime, duration: timedelta) -> bool:
-    """Whether the caller is the one that tries an open provider now, with one batch.
+def claim_probe(
+    connection: Connection, provider: str, now: datetime, duration: timedelta
+) -> datetime | None:
+    """A claim for the one caller that tries an open provider now, with one batch; else None.
 
-    The claim ends with `note` or, should its holder vanish, after `duration`.
+    It ends with `note`, with `give_up_probe` or, should its holder vanish, after `duration`.
     """
     # A time beyond any pause was written by a clock that has jumped back since.
     late = or_(breakers.c.retry_at <= now, breakers.c.retry_at > now + LONGEST_PAUSE)
@@ -73,13 +80,15 @@ def claim_probe(connection: Connection, provider: str, now: datetime, duration: 
         .where(breakers.c.provider == provider, breakers.c.state == "open", late, free)
         .values(probe_until=now + duration)
     )
-    return connection.execute(statement).rowcount == 1
+    return now + duration if connection.execute(statement).rowcount == 1 else None
 
 
-def give_up_probe(connection: Connection, provider: str) -> None:
-    """The caller, which has claimed it, found no batch to try the provider with."""
+def give_up_probe(connection: Connection, provider: str, claim: datetime) -> None:
+    """Nothing came of a claim: no batch, or no request. Harmless after `note`."""
     connection.execute(
-        update(breakers).where(breakers.c.provider == provider).values(probe_until=None)
+        update(breakers)
+        .where(breakers.c.provider == provider, breakers.c.probe_until == claim)
+        .values(probe_until=None)
     )
 
 
@@ -244,6 +253,7 @@ def _close(connection: Connection, runtime: DeliveryRuntime, provider: str) -> N
     connection.execute(update(breakers).where(breakers.c.provider == provider).values(values))
     if row.state == "open":
         _log.warning("the provider %s works again", provider)
+        notify(connection, "sends")
         notify_editors(
             connection,
             runtime.workspace,

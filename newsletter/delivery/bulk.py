@@ -18,26 +18,31 @@ def run_many(
 ) -> int:
     """Run `statement` for each row and return how many rows of the table it changed.
 
-    `names` are the statement's bind parameters in their order in the SQL; values are the driver's
-    (an instant is microseconds since 1970).
+    `names` are the statement's bind parameters in the order of a row's values, which are the
+    driver's (an instant is microseconds since 1970).
     """
     if not rows:
         return 0
-    text, positional = _compiled(statement, connection.dialect, names)
-    if positional:
-        return connection.exec_driver_sql(text, [tuple(row) for row in rows]).rowcount
-    parameters = [dict(zip(names, row, strict=True)) for row in rows]
-    return connection.exec_driver_sql(text, parameters).rowcount
+    text, places = _compiled(statement, connection.dialect, names)
+    parameters: list[Any]
+    if places is None:
+        parameters = [dict(zip(names, row, strict=True)) for row in rows]
+    else:
+        parameters = [tuple([row[place] for place in places]) for row in rows]
+    one = parameters[0] if len(parameters) == 1 else parameters
+    return connection.exec_driver_sql(text, one).rowcount
 
 
 @lru_cache(maxsize=64)
-def _compiled(statement: Update, dialect: Dialect, names: tuple[str, ...]) -> tuple[str, bool]:
+def _compiled(
+    statement: Update, dialect: Dialect, names: tuple[str, ...]
+) -> tuple[str, tuple[int, ...] | None]:
+    """The SQL, and for positional parameters which value of a row each of them takes."""
     compiled = statement.compile(dialect=dialect)
+    assert set(compiled.params) == set(names), compiled.params
     if compiled.positiontup is None:
-        assert set(compiled.params) == set(names)
-        return str(compiled), False
-    assert tuple(compiled.positiontup) == names, compiled.positiontup
-    return str(compiled), True
+        return str(compiled), None
+    return str(compiled), tuple(names.index(name) for name in compiled.positiontup)
 
 
 def to_ranges(positions: Iterable[int]) -> list[list[int]]:

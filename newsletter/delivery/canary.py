@@ -21,6 +21,7 @@ from sqlalchemy import (
     distinct,
     exists,
     func,
+    literal,
     or_,
     select,
     type_coerce,
@@ -31,7 +32,7 @@ from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.settings import Delivery
 from newsletter.store import notify
-from newsletter.store.schema import batches, deliveries, events, sends
+from newsletter.store.schema import batches, deliveries, events, sends, subscribers
 from newsletter.store.types import Instant
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,37 @@ def size_of(settings: Delivery, total: int) -> int:
     """How many of `total` recipients go first; 0 where the canary is off or would say nothing."""
     size = settings.canary_of(total)
     return size if FEWEST <= size < total else 0
+
+
+def part_of(connection: Connection, settings: Delivery, people: ColumnElement[bool]) -> float:
+    """Which part of these `subscribers` is the sample; 0 where there is to be none."""
+    if not settings.canary:
+        return 0.0
+    query = select(func.count()).select_from(subscribers).where(people)
+    total = connection.execute(query).scalar_one()
+    return size_of(settings, total) / total if total else 0.0
+
+
+def sampled(columns: Any, part: float) -> ColumnElement[bool]:
+    """Whether a row of `subscribers` or `deliveries` is in the sample of so large a part.
+
+    By Knuth's multiplicative hash of the subscriber's number, which spreads any run of them evenly:
+    those who joined early and late are in it as in the whole, and so are the domains, and the same
+    people again after a restore. In the order of numbers the oldest readers alone would be judged.
+    """
+    number = columns.subscriber_id if "subscriber_id" in columns else columns.id
+    mixed: ColumnElement[int] = number * literal(2654435761, BigInteger)
+    return mixed % literal(2**32, BigInteger) < literal(round(part * 2**32), BigInteger)
+
+
+def plan(connection: Connection, send_id: int, last: int) -> None:
+    """Write down that the send's batches up to the position `last` are its sample; 0: none."""
+    of_sample = select(func.max(batches.c.number)).where(
+        batches.c.send_id == send_id, batches.c.hi <= last
+    )
+    connection.execute(
+        update(sends).where(sends.c.id == send_id).values(canary=of_sample.scalar_subquery())
+    )
 
 
 def released() -> ColumnElement[bool]:

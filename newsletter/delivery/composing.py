@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import hmac
 import logging
 from collections.abc import Callable, Sequence
@@ -48,19 +50,25 @@ class Letter:
     compiled: CompiledIssue
     key: bytes = field(repr=False)  # the workspace's
     media: Callable[[str], bytes] = field(repr=False)
+    #: Forms that are being left at a provider, by its name and theirs.
+    making: dict[tuple[str, str], asyncio.Task[bool]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     _forms: dict[str, Form] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def form(self, variant: str) -> Form:
         """The form of one variant, made once."""
         if variant not in self._forms:
-            self._forms[variant] = make_form(
-                self.compiled, variant, name=self._form_name(variant), at=self.at, media=self.media
-            )
+            form = make_form(self.compiled, variant, at=self.at, media=self.media)
+            self._forms[variant] = replace(form, name=self._form_name(variant, form))
         return self._forms[variant]
 
-    def _form_name(self, variant: str) -> str:
-        """32 hex digits: the same from a restored database, another one in any other workspace."""
-        told = f"form\0{self.send}\0{to_microseconds(self.created_at)}\0{variant}"
+    def _form_name(self, variant: str, form: Form) -> str:
+        """32 hex digits: the same from a restored database, others in any other workspace, and
+        others for every other text."""
+        said = [form.subject, form.html, form.text, form.headers, form.sender, form.reply_to]
+        text = hashlib.sha256(orjson.dumps(said)).hexdigest()
+        told = f"form\0{self.send}\0{to_microseconds(self.created_at)}\0{variant}\0{text}"
         return hmac.digest(self.key, told.encode(), "sha256").hex()[:32]
 
 
@@ -83,6 +91,8 @@ def messages_per_request(compiled: CompiledIssue, limits: Capabilities, attached
     budget = min(REQUEST_BYTES, limits.max_bytes)
     if limits.one_body:
         fit = (budget - largest - attached) // _BYTES_AROUND
+    elif limits.keeps_forms:
+        fit = budget // (attached + _BYTES_AROUND)
     else:
         fit = budget // (largest + attached + _BYTES_AROUND)
     return max(1, min(limits.batch_size, fit))
@@ -107,10 +117,18 @@ def rows_where(connection: Connection, send_id: int, *conditions: ColumnElement[
     return list(connection.execute(query.order_by(columns.position)))
 
 
-def build(letter: Letter, provider: Provider, key: str, rows: Sequence[Row[Any]]) -> Request:
+def build(
+    letter: Letter,
+    provider: Provider,
+    key: str,
+    rows: Sequence[Row[Any]],
+    *,
+    kept: bool = False,
+) -> Request:
     """The request for as many of `rows` as the provider's limits allow, all of one variant.
 
-    It is the first row's; where nobody of it can be composed, the next one's.
+    It is the first row's; where nobody of it can be composed, the next one's. `kept` says that the
+    provider keeps the first row's form.
     """
     failed: dict[int, str] = {}
     limits = provider.capabilities
@@ -118,7 +136,8 @@ def build(letter: Letter, provider: Provider, key: str, rows: Sequence[Row[Any]]
         mine = [row for row in rows if row.variant == variant][: limits.batch_size]
         people, positions = _people(letter, key, mine, limits, failed)
         if people:
-            batch = FormBatch(key, letter.form(variant), people)
+            uses_kept = kept and variant == rows[0].variant
+            batch = FormBatch(key, letter.form(variant), people, kept=uses_kept)
             return _fitted(provider, batch, positions, failed)
     return Request(None, (), failed)
 
@@ -185,11 +204,13 @@ def _fitted(
     provider: Provider, batch: FormBatch, positions: list[int], failed: dict[int, str]
 ) -> Request:
     """The request for the batch, or for as many of it, from the first on, as fit into one."""
-    most = provider.capabilities.max_bytes
     people = batch.recipients
     while True:
         prepared = provider.prepare_form(replace(batch, recipients=people))
         size = len(prepared.body)
+        most = provider.capabilities.max_bytes
+        if len(people) > 1:
+            most = min(most, REQUEST_BYTES)
         if size <= most:
             return Request(prepared, tuple(positions[: len(people)]), failed)
         if len(people) == 1:

@@ -9,15 +9,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Case, Connection, Row, case, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
+from newsletter.delivery import breaker, canary
 from newsletter.delivery.attempts import load_attempt, move_rows, scrub, settle_if_clear
+from newsletter.delivery.counting import by_state, forget
 from newsletter.delivery.ending import finish_if_done
+from newsletter.delivery.filling import fill_rest
 from newsletter.delivery.naming import find_send
 from newsletter.delivery.transitions import LEFT, OVER, delivery_move, move_send
 from newsletter.errors import Conflict
 from newsletter.store import notify
-from newsletter.store.schema import attempts, batches, deliveries
+from newsletter.store.schema import attempts, batches, deliveries, sends
 
 
 def pause(connection: Connection, name: str, now: datetime) -> Row[Any]:
@@ -46,19 +49,17 @@ def cancel(connection: Connection, name: str, now: datetime) -> Row[Any]:
     What is in doubt is still looked up where the provider can be asked, and never repeated.
     """
     send = _not_over(connection, name)
-    total, left, flying = connection.execute(
-        select(
-            func.count(),
-            func.coalesce(func.sum(_one_if(sorted(LEFT))), 0),
-            func.coalesce(func.sum(_one_if(["sending", "in_doubt"])), 0),
-        ).where(deliveries.c.send_id == send.id)
-    ).one()
+    found = by_state(connection, send.id)
+    total = sum(found.values())
+    left = sum(found[state] for state in LEFT)
+    flying = found["sending"] + found["in_doubt"]
     reason = f"cancelled by a person: {left} of {total} had left"
     if flying:
         reason += f", {flying} more may have"
     if not move_send(connection, send.id, "cancel", reason=reason, finished_at=now):
         _not_over(connection, name)
         raise Conflict(f"the send {send.send} was changed by somebody meanwhile")
+    fill_rest(connection, send.id, now)  # everybody who was eligible has a row, and a reason
     connection.execute(
         delivery_move("cancel")
         .where(deliveries.c.send_id == send.id)
@@ -79,6 +80,7 @@ def cancel(connection: Connection, name: str, now: datetime) -> Row[Any]:
         )
         .values(state="done", not_before=None)
     )
+    forget(connection, send.id)
     return find_send(connection, send.send)
 
 
@@ -128,6 +130,13 @@ def _not_over(connection: Connection, name: str) -> Row[Any]:
 
 def _forget_failures(connection: Connection, send_id: int, now: datetime) -> None:
     """Everything is tried again as if for the first time, doubts that were given up too."""
+    going_through = select(func.coalesce(batches.c.provider, sends.c.provider)).join_from(
+        batches, sends, batches.c.send_id == sends.c.id
+    )
+    of_send = going_through.where(sends.c.id == send_id).distinct()
+    for provider in sorted(connection.execute(of_send).scalars()):
+        breaker.give_chance(connection, provider, now)
+    canary.overrule(connection, send_id)
     connection.execute(
         update(batches)
         .where(batches.c.send_id == send_id, batches.c.state == "open")
@@ -149,7 +158,3 @@ def _reopen(connection: Connection, send_id: int, batch: int) -> None:
         .where(batches.c.send_id == send_id, batches.c.number == batch, batches.c.state == "done")
         .values(state="open", not_before=None, failures=0, failing_since=None)
     )
-
-
-def _one_if(states: list[str]) -> Case[int]:
-    return case((deliveries.c.state.in_(states), 1), else_=0)

@@ -15,17 +15,21 @@ from typing import Any
 
 from sqlalchemy import select
 
-from newsletter.delivery import leases
-from newsletter.delivery.attempts import Attempt, doubtful_attempt
+from newsletter.delivery import breaker, canary, failover, forms, guard, leases, pacing
 from newsletter.delivery.composing import Letter, media_reader
-from newsletter.delivery.ending import finish_sends, next_wake
+from newsletter.delivery.counting import keep_counts
+from newsletter.delivery.ending import finish_sends
+from newsletter.delivery.filling import fill_more, load_compiled
+from newsletter.delivery.launching import Launch, Outrun, next_batch
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
-from newsletter.delivery.sending import Job, pending_rows, send_rows, skip_those_who_left
+from newsletter.delivery.sending import Job, commit, send_rows
 from newsletter.delivery.settling import settle
-from newsletter.delivery.start import due_sends, load_compiled, start_send
+from newsletter.delivery.start import due_sends, start_send
+from newsletter.delivery.waking import next_change, next_wake
 from newsletter.errors import NewsletterError
 from newsletter.providers.base import Provider
+from newsletter.settings import ProviderSettings
 from newsletter.store.schema import sends
 
 _log = logging.getLogger(__name__)
@@ -39,15 +43,15 @@ class RunReport:
     sent: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     batches: int = 0
+    quarantine: str = ""  # why nothing may be sent from this database
 
 
 @dataclass
 class _Lane:
-    """One provider's requests in flight, and when its rate lets the next batch go."""
+    """One provider's requests in flight, and whose turn is next."""
 
     provider: Provider
     busy: int = 0
-    free_at: datetime | None = None
     turns: list[int] = field(default_factory=list)  # send ids; the next one's turn is first
 
 
@@ -78,14 +82,18 @@ class _Engine:
         self.seen: set[int] = set()
         self.keep_at: datetime | None = None
         self.media = media_reader(runtime.store)
+        self.questions = guard.Questions(runtime, lambda name: self.open_lane(name).provider)
         self.stopped = asyncio.ensure_future(runtime.stop.wait())
 
     async def run(self) -> None:
         try:
             while not self.runtime.stop.is_set():
-                if self.keep_at is None or self.runtime.clock.now() >= self.keep_at:
+                if self.house_is_due():
                     self.keep_house()
+                    if await self.questions.ask():  # sends that were met for the first time
+                        self.keep_house()
                 launched = self.launch()
+                launched |= fill_more(self.runtime)  # while requests are in flight
                 if self.tasks:
                     await self.wait(self.until_free())
                 elif not launched and not await self.rest():
@@ -112,21 +120,49 @@ class _Engine:
 
     # --- what is due, what is done --------------------------------------------------------------
 
+    def house_is_due(self) -> bool:
+        """Whether `poll` has passed since the last time, or the clock has jumped."""
+        now = self.runtime.clock.now()
+        return (
+            self.keep_at is None
+            or not self.keep_at - self.runtime.policy.poll <= now < self.keep_at
+        )
+
     def keep_house(self) -> None:
         """Take over from vanished workers, start what is due, end what is done."""
         runtime = self.runtime
         now = runtime.clock.now()
         self.keep_at = now + runtime.policy.poll
+        self.report.quarantine = guard.stand(runtime)
+        if self.report.quarantine:
+            self.live = []
+            return
         self.break_lost_leases(now)
         with runtime.store.read() as connection:
-            due = due_sends(connection, now)
+            due = [each for each in due_sends(connection, now) if self.questions.allow(each)]
         for send_id in due:
             start_send(runtime, send_id, lambda name: self.open_lane(name).provider)
+        keep_counts(runtime.store)
         finish_sends(runtime)
+        self.remove_forms()
+        pacing.open_waves(runtime, now)
+        for lane in self.lanes.values():
+            capabilities, settings = lane.provider.capabilities, lane.provider.settings
+            pacing.justify(runtime.store, settings, capabilities.batch_size, now)
+        canary.judge(runtime)
+        failover.hold_stalled(runtime)
         with runtime.store.read() as connection:
             query = select(sends.c.id, sends.c.provider).where(leases.worked_on())
-            self.live = [tuple(row) for row in connection.execute(query.order_by(sends.c.id))]
+            met = connection.execute(query.order_by(sends.c.id))
+            going = [tuple(row) for row in met if self.questions.allow(row.id)]
+            self.live = failover.lanes(connection, runtime, going)
         self.seen.update(due, [send_id for send_id, _ in self.live])
+
+    def remove_forms(self) -> None:
+        """Remove what was left at providers for sends that are over, beside the requests."""
+        removal = forms.removal(self.runtime, lambda name: self.open_lane(name).provider)
+        if removal is not None:
+            self.tasks.add(asyncio.ensure_future(removal))
 
     def break_lost_leases(self, now: datetime) -> None:
         """Open the batches of workers that are gone; what they had begun is in doubt."""
@@ -167,45 +203,30 @@ class _Engine:
         return launched
 
     def launch_one(self, lane: _Lane) -> bool:
-        """Lease one batch, each send in its turn, and start its task."""
+        """Lease one batch, each send in its turn, and start its task.
+
+        Whether and which one may go is asked in `launching.next_batch`, and nowhere else.
+        """
         runtime = self.runtime
-        now = runtime.clock.now()
-        if lane.free_at is not None and lane.free_at > now:
-            return False
         for send_id in list(lane.turns):
             letter = self.letter(send_id)
-            with runtime.store.begin() as connection:
-                lease = leases.take(
-                    connection,
-                    send_id,
-                    runtime.holder,
-                    now,
-                    runtime.workspace.settings.delivery.lease,
-                )
-                if lease is None:
-                    continue
-                attempt = doubtful_attempt(connection, send_id, lease.number)
-                rows: list[Any] = []
-                if attempt is None:
-                    skip_those_who_left(connection, lease, now)
-                    rows = pending_rows(connection, lease)
-                    if not rows:
-                        leases.give_back(connection, lease, now)
+            now = runtime.clock.now()
+            try:
+                with runtime.store.begin() as connection:
+                    found = next_batch(
+                        connection, runtime, lane.provider, send_id, now, busy=lane.busy
+                    )
+            except Outrun:
+                return False
+            if found is None:
+                continue
             lane.turns.remove(send_id)
             lane.turns.append(send_id)
-            if attempt is None and not rows:
-                return True
-            job = Job(runtime, lane.provider, letter, lease)
-            self._charge(lane, now, len(attempt.positions) if attempt else len(rows))
-            self._start(lane, job, _work(job, attempt, rows))
+            if not found.is_empty:
+                job = Job(runtime, lane.provider, letter, found.lease)
+                self._start(lane, job, _work(job, found))
             return True
         return False
-
-    def _charge(self, lane: _Lane, now: datetime, recipients: int) -> None:
-        """The next batch waits until the rate has room again: a burst is one batch at most."""
-        rate = lane.provider.settings.rate
-        if rate is not None:
-            lane.free_at = max(now, lane.free_at or now) + timedelta(seconds=recipients / rate)
 
     def _start(self, lane: _Lane, job: Job, work: Coroutine[Any, Any, None]) -> None:
         lease = (job.lease.send_id, job.lease.number, job.lease.token)
@@ -257,6 +278,9 @@ class _Engine:
             )
         return self.letters[send_id]
 
+    def lane_settings(self) -> list[ProviderSettings]:
+        return [lane.provider.settings for lane in self.lanes.values()]
+
     # --- waiting ----------------------------------------------------------------------------------
 
     def until_free(self) -> float | None:
@@ -269,10 +293,8 @@ class _Engine:
         if not free:
             return None
         with runtime.store.read() as connection:
-            wake = next_wake(connection, now, of_others=False)
-        times = [time for time in (wake, *(lane.free_at for lane in free)) if time is not None]
-        later = [time for time in times if time > now]
-        return (min(later) - now).total_seconds() if later else None
+            later = next_change(connection, runtime, now, self.lane_settings())
+        return (later - now).total_seconds() if later is not None else None
 
     async def wait(self, seconds: float | None) -> None:
         """Wait for a request to end, for the stop, or for a time at which more can be done."""
@@ -295,14 +317,16 @@ class _Engine:
         """Nothing is in flight: sleep until there may be work; false if there will be none."""
         runtime = self.runtime
         self.keep_house()
+        if self.report.quarantine:
+            return False
+        if self.tasks:
+            return True
         now = runtime.clock.now()
         with runtime.store.read() as connection:
-            wake = next_wake(connection, now)
-        if wake is None:
+            wake = next_wake(connection, runtime, now, self.lane_settings())
+        if wake is None or not wake.is_within(runtime.policy.patience, now):
             return False
-        rates = [lane.free_at for lane in self.lanes.values() if lane.free_at is not None]
-        wake = max(wake, min(rates)) if rates and wake <= now else wake
-        seconds = max((wake - now).total_seconds(), _SHORTEST_REST)
+        seconds = max((wake.at - now).total_seconds(), _SHORTEST_REST)
         timer = asyncio.ensure_future(runtime.rest(seconds))
         await asyncio.wait(_futures(timer, self.stopped), return_when=asyncio.FIRST_COMPLETED)
         timer.cancel()
@@ -318,8 +342,11 @@ def _timer(runtime: DeliveryRuntime, seconds: float) -> asyncio.Future[None]:
     return asyncio.ensure_future(runtime.clock.sleep(seconds))
 
 
-async def _work(job: Job, attempt: Attempt | None, rows: list[Any]) -> None:
-    if attempt is not None:
-        await settle(job, attempt)
+async def _work(job: Job, found: Launch) -> None:
+    if found.attempt is not None:
+        await settle(job, found.attempt)
     else:
-        await send_rows(job, rows)
+        await send_rows(job, found.rows)
+    claim = found.probing
+    if claim is not None:  # where no request was made, another batch may try the provider
+        await commit(job.runtime, lambda c: breaker.give_up_probe(c, job.name, claim))

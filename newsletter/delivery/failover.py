@@ -10,7 +10,18 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, literal, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+)
 
 from newsletter.delivery import breaker
 from newsletter.delivery.breaker import Opened
@@ -29,7 +40,7 @@ class Admission:
     """
 
     doubts_only: bool = False
-    probing: bool = False
+    probing: datetime | None = None  # the claim
     instead_of: tuple[str, ...] = ()
 
 
@@ -37,16 +48,18 @@ class Admission:
 OPEN = Admission()
 
 
-def admission(connection: Connection, runtime: DeliveryRuntime, provider: str, now: datetime) -> Admission:
-    """Asked in the transaction that leases. Who may probe has claimed it and must use it, or call
-    `breaker.give_up_probe`."""
+def admission(
+    connection: Connection, runtime: DeliveryRuntime, provider: str, now: datetime
+) -> Admission:
+    """Asked in the transaction that leases; whoever gets a claim uses it or gives it up."""
     opened = breaker.open_breakers(connection)
     if provider in opened:
         lease = runtime.workspace.settings.delivery.lease
-        claimed = breaker.claim_probe(connection, provider, now, lease)
-        return Admission(doubts_only=not claimed, probing=claimed)
+        claim = breaker.claim_probe(connection, provider, now, lease)
+        return Admission(doubts_only=claim is None, probing=claim)
     helped = stand_ins(runtime.workspace.settings.providers, opened)
-    return Admission(instead_of=tuple(name for name, helper in helped.items() if helper == provider))
+    others = tuple(name for name, helper in helped.items() if helper == provider)
+    return Admission(instead_of=others)
 
 
 def stand_ins(entries: Iterable[ProviderSettings], opened: Collection[str]) -> dict[str, str]:
@@ -120,17 +133,27 @@ def being_settled() -> ColumnElement[bool]:
 
 
 def ready_at(
-    opened: Mapping[str, Opened], entries: Iterable[ProviderSettings], now: datetime
+    opened: Mapping[str, Opened],
+    entries: Iterable[ProviderSettings],
+    now: datetime,
+    *,
+    tried: bool,
 ) -> ColumnElement[datetime]:
-    """Of a batch and its send, when it may be leased as far as back-offs and breakers go."""
+    """Of a batch and its send, when it may be leased as far as back-offs and breakers go.
+
+    Where that rests with the batch that tries the provider, that is when it is waited for no more;
+    NULL without `tried`.
+    """
     ready = func.coalesce(batches.c.not_before, literal(now, Instant()))
     helped = stand_ins(entries, opened)
     waits = []
     for name, state in opened.items():
         retry_at = literal(state.retry_at, Instant())
-        blocked = in_doubt() if name in helped else ~being_settled()
-        blocked = and_(through(name), blocked, ~being_settled(), ready < retry_at)
-        waits.append((blocked, retry_at))
+        blocked = and_(through(name), ~being_settled(), ready < retry_at)
+        if name in helped:
+            blocked = and_(blocked, in_doubt())
+        known = tried or not state.is_tried
+        waits.append((blocked, retry_at if known else null()))
     return case(*waits, else_=ready) if waits else ready
 
 

@@ -7,6 +7,7 @@ guarded by the attempt's state instead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,12 +20,16 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     or_,
     select,
     update,
 )
 
+from newsletter.delivery import counting
 from newsletter.delivery.attempts import doubt, scrub
+from newsletter.delivery.canary import released
+from newsletter.delivery.failover import OPEN, Admission, being_settled, may_take
 from newsletter.delivery.transitions import delivery_move
 from newsletter.store import notify
 from newsletter.store.schema import attempts, batches, deliveries, sends
@@ -43,16 +48,29 @@ class Lease:
     tries: int
     failures: int
     until: datetime
+    pool: str
 
 
 def take(
-    connection: Connection, send_id: int, holder: str, now: datetime, duration: timedelta
+    connection: Connection,
+    send_id: int,
+    provider: str,
+    holder: str,
+    now: datetime,
+    duration: timedelta,
+    *,
+    admitted: Admission = OPEN,
+    shut: Sequence[str] = (),
 ) -> Lease | None:
-    """Lease the next batch of a send that is `sending`, or None where none is ready.
+    """Lease the next batch that goes through `provider`, or None where none is ready.
 
-    A cancelled send's open batches have only doubts to settle.
+    The send is `sending`; a cancelled send's open batches have only doubts to settle. Batches of
+    the pools in `shut` wait.
     """
-    row = connection.execute(_next_open(send_id, now)).one_or_none()
+    query = _next_open(send_id, provider, now, admitted)
+    if shut:
+        query = query.where(batches.c.pool.not_in(shut))
+    row = connection.execute(query).one_or_none()
     if row is None:
         return None
     statement = (
@@ -68,6 +86,9 @@ def take(
             lease_holder=holder,
             lease_token=row.lease_token + 1,
             lease_until=now + duration,
+            # Nothing of it is in doubt, and the token keeps it so: it may go to another provider.
+            provider=row.provider if row.through == provider else provider,
+            counts=None,
         )
     )
     if connection.execute(statement).rowcount != 1:
@@ -81,12 +102,14 @@ def take(
         tries=row.tries,
         failures=row.failures,
         until=now + duration,
+        pool=row.pool,
     )
 
 
-def _next_open(send_id: int, now: datetime) -> Select[Any]:
+def _next_open(send_id: int, provider: str, now: datetime, admitted: Admission) -> Select[Any]:
     columns = batches.c
-    return (
+    own = select(sends.c.provider).where(sends.c.id == send_id).scalar_subquery()
+    query = (
         select(
             columns.number,
             columns.lo,
@@ -94,21 +117,29 @@ def _next_open(send_id: int, now: datetime) -> Select[Any]:
             columns.lease_token,
             columns.tries,
             columns.failures,
+            columns.pool,
+            columns.provider,
+            func.coalesce(columns.provider, own).label("through"),
         )
         .where(
             columns.send_id == send_id,
+            unfinished(),
             columns.state == "open",
             or_(columns.not_before.is_(None), columns.not_before <= now),
+            or_(columns.due_at.is_(None), columns.due_at <= now),
             exists().where(
                 sends.c.id == send_id,
                 sends.c.state.in_(["sending", "cancelled"]),
                 or_(sends.c.not_before.is_(None), sends.c.not_before <= now),
+                may_take(provider, admitted.instead_of),
+                released(),
             ),
         )
         .order_by(columns.number)
         .limit(1)
         .with_for_update(skip_locked=True, of=batches)
     )
+    return query.where(being_settled()) if admitted.doubts_only else query
 
 
 def renew(connection: Connection, lease: Lease, now: datetime, duration: timedelta) -> bool:
@@ -142,19 +173,36 @@ def give_back(
 
     `failed` counts a failure in a row; `progress` (without `failed`) clears the count.
     """
-    values: dict[str, object] = {"lease_holder": None, "lease_until": None}
+    if not_before is not None:  # another worker may rest until this lease would have run out
+        notify(connection, "sends")
+    held = select(batches.c.number).where(*_held(lease)).with_for_update()
+    if connection.execute(held).one_or_none() is None:
+        cancel_rest(connection, lease, now)
+        counting.forget(connection, lease.send_id, lease.number)
+        return False
+    counts = _counts(connection, lease)
+    if "pending" in counts and cancel_rest(connection, lease, now):
+        counts = _counts(connection, lease)
+    left = not_before is not None or "pending" in counts or _is_doubtful(connection, lease)
+    values: dict[str, object] = {
+        "state": "open" if left else "done",
+        "not_before": not_before,
+        "counts": counts,
+        "lease_holder": None,
+        "lease_until": None,
+    }
     if failed:
         values["failures"] = batches.c.failures + 1
         values["failing_since"] = func.coalesce(batches.c.failing_since, literal(now, Instant()))
     elif progress:
         values |= {"failures": 0, "failing_since": None}
-    cancel_rest(connection, lease, now)
-    if not_before is not None:  # another worker may rest until this lease would have run out
-        notify(connection, "sends")
-    left = not_before is not None or has_work(connection, lease)
-    values |= {"state": "open" if left else "done", "not_before": not_before}
     statement = update(batches).where(*_held(lease)).values(values)
     return connection.execute(statement).rowcount == 1
+
+
+def unfinished() -> ColumnElement[bool]:
+    """Of a batch, that it is not done: written out, as the index of such batches is."""
+    return batches.c.state != literal_column("'done'")
 
 
 def is_cancelled(connection: Connection, lease: Lease) -> bool:
@@ -162,14 +210,12 @@ def is_cancelled(connection: Connection, lease: Lease) -> bool:
     return bool(connection.execute(state).scalar_one() == "cancelled")
 
 
-def cancel_rest(connection: Connection, lease: Lease, now: datetime) -> None:
+def cancel_rest(connection: Connection, lease: Lease, now: datetime) -> bool:
     """Rows that came back from a request after the send was cancelled are not sent any more."""
-    if not _has_pending(connection, lease):
-        return
     # Waits for a cancel under way in another process, which does not see these rows yet.
     state = select(sends.c.state).where(sends.c.id == lease.send_id)
     if connection.execute(state.with_for_update(key_share=True)).scalar_one() != "cancelled":
-        return
+        return False
     connection.execute(
         delivery_move("cancel")
         .where(
@@ -179,12 +225,13 @@ def cancel_rest(connection: Connection, lease: Lease, now: datetime) -> None:
         .values(reason="the send was cancelled", updated_at=now)
     )
     scrub(connection, lease.send_id, lease.lo, lease.hi)
+    return True
 
 
 def worked_on() -> ColumnElement[bool]:
     """Of a row of `sends`: it goes on, or it was cancelled with doubts that are being settled."""
-    unfinished = exists().where(batches.c.send_id == sends.c.id, batches.c.state != "done")
-    return or_(sends.c.state == "sending", and_(sends.c.state == "cancelled", unfinished))
+    working = exists().where(batches.c.send_id == sends.c.id, unfinished())
+    return or_(sends.c.state == "sending", and_(sends.c.state == "cancelled", working))
 
 
 def give_up_cancelled(connection: Connection, send_id: int) -> None:
@@ -202,28 +249,21 @@ def give_up_cancelled(connection: Connection, send_id: int) -> None:
     )
 
 
-def has_work(connection: Connection, lease: Lease) -> bool:
-    """Whether rows wait to be sent in the batch, or an attempt of it waits to be settled."""
-    doubtful = select(
-        exists().where(
-            attempts.c.send_id == lease.send_id,
-            attempts.c.batch == lease.number,
-            or_(
-                attempts.c.state == "started",
-                and_(attempts.c.state == "in_doubt", attempts.c.settle_at.is_not(None)),
-            ),
-        )
-    )
-    return _has_pending(connection, lease) or bool(connection.execute(doubtful).scalar_one())
+def _counts(connection: Connection, lease: Lease) -> dict[str, int]:
+    return counting.recount(connection, lease.send_id, lease.number, lease.lo, lease.hi)
 
 
-def _has_pending(connection: Connection, lease: Lease) -> bool:
-    pending = exists().where(
-        deliveries.c.send_id == lease.send_id,
-        deliveries.c.position.between(lease.lo, lease.hi),
-        deliveries.c.state == "pending",
+def _is_doubtful(connection: Connection, lease: Lease) -> bool:
+    """Whether an attempt of the batch is under way, or waits to be settled."""
+    doubtful = exists().where(
+        attempts.c.send_id == lease.send_id,
+        attempts.c.batch == lease.number,
+        or_(
+            attempts.c.state == "started",
+            and_(attempts.c.state == "in_doubt", attempts.c.settle_at.is_not(None)),
+        ),
     )
-    return bool(connection.execute(select(pending)).scalar_one())
+    return bool(connection.execute(select(doubtful)).scalar_one())
 
 
 def failing_since(connection: Connection, lease: Lease) -> datetime | None:
@@ -244,7 +284,7 @@ def all_leases(connection: Connection) -> list[tuple[int, int, int, str, datetim
         columns.lease_token,
         columns.lease_holder,
         columns.lease_until,
-    ).where(columns.state == "leased")
+    ).where(unfinished(), columns.state == "leased")
     return [tuple(row) for row in connection.execute(query)]
 
 

@@ -13,12 +13,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select, update
 
+from newsletter.audience import comparison_key
 from newsletter.delivery.attempts import load_attempt, scrub, settle_if_clear
 from newsletter.delivery.bulk import from_ranges, to_ranges
+from newsletter.delivery.counting import note_change
 from newsletter.delivery.ending import finish_if_done
+from newsletter.delivery.pacing.quota import give_back
 from newsletter.delivery.transitions import DELIVERY, delivery_move
 from newsletter.providers.base import Event, EventType
-from newsletter.store.schema import attempts, deliveries, sends
+from newsletter.store.schema import attempts, deliveries, subscribers
 
 _DELIVERY_KEY = re.compile(r"(\d{1,9})\.(\d{1,9})", re.ASCII)  # of 32 bits each
 #: Event type → event of the delivery's machine. Those not named here say nothing about delivery.
@@ -54,51 +57,59 @@ def apply_event(
     row = _find(connection, event, provider)
     if row is None:
         return None
-    changed = _move(connection, row, event, now)
-    if changed:
+    became = _move(connection, row, event, now)
+    if became:
+        note_change(connection, row.send_id, row.batch, row.state, became)
         _credit(connection, row, event, now)
         scrub(connection, row.send_id, row.position, row.position)
         finish_if_done(connection, row.send_id, now)
-    return Matched(row.send_id, row.position, row.subscriber_id, changed)
+    return Matched(row.send_id, row.position, row.subscriber_id, bool(became))
 
 
 def _find(connection: Connection, event: Event, provider: str) -> Row[Any] | None:
-    """By the delivery's key in the message's metadata, else by the provider's message id."""
-    query = (
-        select(deliveries, sends.c.provider)
-        .join(sends, sends.c.id == deliveries.c.send_id)
-        .where(sends.c.provider == provider, deliveries.c.attempt.is_not(None))
+    """By the delivery's key in the message's metadata, else by address and message id.
+
+    A provider speaks of the attempts that went through it, whoever else sent of the same send.
+    """
+    tried = select(deliveries, attempts.c.batch).join(
+        attempts, attempts.c.id == deliveries.c.attempt
     )
     told = _DELIVERY_KEY.fullmatch(event.metadata.get("delivery", ""))
     if told is not None and event.metadata.get("attempt"):
         ours = select(attempts.c.id).where(
-            attempts.c.id == event.metadata["attempt"], attempts.c.send_id == int(told[1])
+            attempts.c.id == event.metadata["attempt"],
+            attempts.c.send_id == int(told[1]),
+            attempts.c.provider == provider,
         )
         if connection.execute(ours).one_or_none() is not None:
-            exact = query.where(
+            exact = tried.where(
                 deliveries.c.send_id == int(told[1]), deliveries.c.position == int(told[2])
             )
             return connection.execute(exact).one_or_none()
-    if not event.provider_message_id:
+    if not event.provider_message_id or not event.recipient:
         return None
-    by_id = query.where(deliveries.c.provider_message_id == event.provider_message_id)
-    rows = connection.execute(by_id.limit(2)).all()
-    if len(rows) > 1 or (rows and not event.recipient):
-        # One id for a whole request: the address tells who.
-        address = func.lower(deliveries.c.email) == event.recipient.lower()
-        rows = connection.execute(by_id.where(address).limit(1)).all()
-    return rows[0] if rows else None
+    # No index has the message ids: it would cost each send more than all else in the ledger.
+    address = subscribers.c.email_key == comparison_key(event.recipient)
+    known = connection.execute(select(subscribers.c.id).where(address)).one_or_none()
+    whose = address if known is not None else subscribers.c.state == "forgotten"
+    by_id = tried.where(
+        attempts.c.provider == provider,
+        deliveries.c.subscriber_id.in_(select(subscribers.c.id).where(whose)),
+        deliveries.c.provider_message_id == event.provider_message_id,
+    )
+    return connection.execute(by_id.order_by(deliveries.c.send_id).limit(1)).one_or_none()
 
 
-def _move(connection: Connection, row: Row[Any], event: Event, now: datetime) -> bool:
+def _move(connection: Connection, row: Row[Any], event: Event, now: datetime) -> str:
+    """The delivery's new state; '' where the event changes nothing."""
     if event.type is EventType.REJECTED:  # taken, and then dropped by the provider
         name = "drop" if row.state == "accepted" else "reject"
     else:
         name = _MEANS[event.type]
     if name == "accept" and row.state == "sending":
-        return False  # its answer is on its way and says it better
+        return ""  # its answer is on its way and says it better
     if name not in DELIVERY[row.state]:
-        return False
+        return ""
     values: dict[str, Any] = {"reason": event.reason, "updated_at": now}
     if name != "accept":
         values["event_at"] = event.at
@@ -114,7 +125,8 @@ def _move(connection: Connection, row: Row[Any], event: Event, now: datetime) ->
     if name != "complained":
         not_newer = or_(deliveries.c.event_at.is_(None), deliveries.c.event_at <= event.at)
         statement = statement.where(not_newer)
-    return connection.execute(statement.values(values)).rowcount == 1
+    moved = connection.execute(statement.values(values)).rowcount == 1
+    return DELIVERY[row.state][name] if moved else ""
 
 
 def _credit(connection: Connection, row: Row[Any], event: Event, now: datetime) -> None:
@@ -139,3 +151,4 @@ def _credit(connection: Connection, row: Row[Any], event: Event, now: datetime) 
         connection.execute(
             update(attempts).where(attempts.c.id == carried).values(not_accepted=to_ranges(refused))
         )
+        give_back(connection, carried, -1)

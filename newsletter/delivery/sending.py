@@ -7,14 +7,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, case, func, literal, or_, select, update
 
 from newsletter.audience import segment_select, suppress
-from newsletter.delivery import leases
+from newsletter.delivery import breaker, failover, forms, guard, leases
 from newsletter.delivery.attempts import (
     Attempt,
     RowsMoved,
@@ -28,6 +28,7 @@ from newsletter.delivery.attempts import (
 from newsletter.delivery.composing import Letter, build, rows_where
 from newsletter.delivery.leases import Lease
 from newsletter.delivery.notices import hold, tell_editors
+from newsletter.delivery.pacing.quota import QuotaUsedUp, count_on_day
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.delivery.transitions import delivery_move
 from newsletter.errors import NewsletterError, Unreachable
@@ -40,6 +41,7 @@ from newsletter.providers.base import (
     Provider,
     Rejected,
     Unknown,
+    may_leave,
 )
 from newsletter.store.schema import attempts, deliveries, sends, subscribers
 
@@ -56,6 +58,11 @@ class Job:
     provider: Provider
     letter: Letter
     lease: Lease
+
+    @property
+    def name(self) -> str:
+        """The provider's, in the settings."""
+        return self.provider.settings.name
 
     @property
     def lag(self) -> timedelta:
@@ -97,23 +104,59 @@ def skip_those_who_left(connection: Connection, lease: Lease, now: datetime) -> 
     return skipped
 
 
-def pending_rows(connection: Connection, lease: Lease) -> list[Any]:
-    """The batch's rows that wait to be sent."""
-    return rows_where(
-        connection,
-        lease.send_id,
+def rows_to_send(connection: Connection, lease: Lease, now: datetime) -> list[Any]:
+    """The batch's rows that wait to be sent; who has left since the start is skipped."""
+    waiting = (
+        deliveries.c.send_id == lease.send_id,
         deliveries.c.position.between(lease.lo, lease.hi),
         deliveries.c.state == "pending",
     )
+    rows = rows_where(connection, lease.send_id, *waiting[1:], ~has_left())
+    count = connection.execute(select(func.count()).where(*waiting)).scalar_one()
+    if count != len(rows):
+        skip_those_who_left(connection, lease, now)
+    return rows
 
 
 async def send_rows(job: Job, rows: list[Any]) -> None:
-    """Make one attempt at `rows`, which are pending and under the job's lease."""
+    """Make one attempt at `rows`, which are pending and under the job's lease.
+
+    First their form is left at the provider, where that is worth it.
+    """
+    of_form = (job.runtime, job.provider, job.letter, rows[0].variant)
+    standing = forms.standing(*of_form, len(rows))
+    if standing != "to make":
+        await _attempt_at(job, rows, kept=standing == "kept")
+        return
+    kept = await make_request(job, forms.make(*of_form)) is True
+    renewed = _read_again(job)
+    if renewed is not None:
+        await _attempt_at(*renewed, kept=kept)
+
+
+def _read_again(job: Job) -> tuple[Job, list[Any]] | None:
+    """The batch under a new term after a request that was for none of it; None if that is over.
+
+    Somebody may have left meanwhile.
+    """
+    runtime, lease = job.runtime, job.lease
+    now, duration = runtime.clock.now(), runtime.workspace.settings.delivery.lease
+    with runtime.store.begin() as connection:
+        if not leases.renew(connection, lease, now, duration):
+            return None
+        rows = rows_to_send(connection, lease, now)
+        if not rows:
+            leases.give_back(connection, lease, now)
+            return None
+    return replace(job, lease=replace(lease, until=now + duration)), rows
+
+
+async def _attempt_at(job: Job, rows: list[Any], *, kept: bool) -> None:
     runtime, lease, letter = job.runtime, job.lease, job.letter
     number = lease.tries + 1
     key = attempt_key(letter.key, letter.send, letter.created_at, lease.number, number)
     try:
-        request = build(letter, job.provider, key, rows)
+        request = build(letter, job.provider, key, rows, kept=kept)
     except Exception as error:
         _log.exception("send %s: batch %d cannot be prepared", letter.send, lease.number)
         with runtime.store.begin() as connection:
@@ -138,9 +181,13 @@ async def send_rows(job: Job, rows: list[Any]) -> None:
         doubt_at=None,
         asked=0,
     )
+    in_time = _within_lease(job)
     if not _commit_attempt(job, attempt, number):
         return
+    # Asked again when its bytes are about to leave: whoever slept until then sends nothing.
+    asked = may_leave.set(in_time)
     outcome = await make_request(job, job.provider.send(request.prepared))
+    may_leave.reset(asked)
     if isinstance(outcome, Answered) and len(outcome.outcomes) != len(attempt.positions):
         outcome = Unknown("the answer does not have one outcome for each message")
     await commit(runtime, lambda connection: _record(connection, job, attempt, outcome))
@@ -150,6 +197,7 @@ def _commit_attempt(job: Job, attempt: Attempt, number: int) -> bool:
     """Write the attempt down; false where it must not be made: stopped, or the lease was lost."""
     runtime, lease = job.runtime, job.lease
     try:
+        seen = runtime.mark.read()
         with runtime.store.begin() as connection:
             counted = leases.count_try(connection, lease)
             if counted is None:
@@ -157,13 +205,41 @@ def _commit_attempt(job: Job, attempt: Attempt, number: int) -> bool:
                 return False
             assert counted == number, "a lease is held by one worker, and counts its tries"
             open_attempt(connection, attempt, number, job.provider.settings.name)
-    except RowsMoved:
-        # An event spoke of a row between reading and now: read the batch again.
+            count_on_day(
+                connection,
+                job.provider.settings,
+                runtime.workspace.settings.site.zone,
+                attempt.id,
+                len(attempt.positions),
+                runtime.clock.now(),
+            )
+            position = guard.count_attempt(connection, seen)
+    except guard.NotCounted as refused:
+        with runtime.store.begin() as connection:
+            leases.give_back(connection, lease, runtime.clock.now(), progress=False)
+            if refused.alarm is not None:
+                guard.trip(connection, runtime, refused.alarm)
+        return False
+    except (RowsMoved, QuotaUsedUp):
+        # An event spoke of a row between reading and now, or another worker used up the day's
+        # quota: read the batch again.
         with runtime.store.begin() as connection:
             leases.give_back(connection, lease, runtime.clock.now(), progress=False)
         return False
+    runtime.mark.note(position)
     # A process that slept since then lost its lease: somebody else settles this attempt.
     return runtime.clock.now() < lease.until
+
+
+def _within_lease(job: Job) -> Callable[[], bool]:
+    """Whether the lease that the attempt was committed under has not run out, by either clock.
+
+    The loop's does not jump, and the wall's runs on while the machine is suspended.
+    """
+    clock, until = job.runtime.clock, job.lease.until
+    loop = asyncio.get_running_loop()
+    over = loop.time() + (until - clock.now()).total_seconds()
+    return lambda: loop.time() < over and clock.now() < until
 
 
 def _drop_failed(job: Job, failed: dict[int, str], *, everybody: bool) -> bool:
@@ -246,6 +322,8 @@ async def commit(runtime: DeliveryRuntime, work: Callable[[Connection], None]) -
 def _record(connection: Connection, job: Job, attempt: Attempt, outcome: Outcome) -> None:
     runtime, lease = job.runtime, job.lease
     now = runtime.clock.now()
+    breaker.note(connection, runtime, job.name, outcome, attempt.started_at)
+    forms.note_outcome(connection, job.provider, lease.send_id, outcome)
     match outcome:
         case Answered(outcomes):
             if record_answer(connection, attempt, outcomes, now):
@@ -256,19 +334,22 @@ def _record(connection: Connection, job: Job, attempt: Attempt, outcome: Outcome
                 put_off(connection, job, reason, retry_after)
         case Denied(reason):
             if refuse_attempt(connection, attempt, reason, now):
-                hold(
-                    connection,
-                    runtime,
-                    lease.send_id,
-                    f"{job.provider.settings.name} refuses our requests: {reason}",
-                    cause="denied",
-                )
+                denied(connection, job, reason)
                 leases.give_back(connection, lease, now, progress=False)
         case Unknown(reason):
             settle_at = first_look(job, now)
             if doubt(connection, attempt.id, now, reason=reason, settle_at=settle_at):
                 note_failure(connection, job, reason)
                 leases.give_back(connection, lease, now, not_before=settle_at, failed=True)
+
+
+def denied(connection: Connection, job: Job, reason: str) -> None:
+    """The provider will take nothing until a person acts: another stands in, or one is asked."""
+    told = f"{job.name} refuses our requests: {reason}"
+    if failover.helper_of(connection, job.runtime, job.name):
+        breaker.trip(connection, job.runtime, job.name, told)
+    else:
+        hold(connection, job.runtime, job.lease.send_id, told, cause="denied")
 
 
 def first_look(job: Job, now: datetime) -> datetime:
@@ -327,8 +408,9 @@ def put_off(connection: Connection, job: Job, reason: str, retry_after: timedelt
 def note_failure(connection: Connection, job: Job, reason: str) -> None:
     """Tell the editors of a provider that keeps failing, and hold the send when it goes on."""
     runtime, lease = job.runtime, job.lease
-    name = job.provider.settings.name
-    if lease.failures + 1 == runtime.policy.notice_after:
+    name = job.name
+    shut = breaker.is_open(connection, name)  # which the editors have been told
+    if lease.failures + 1 == runtime.policy.notice_after and not shut:
         tell_editors(
             connection,
             runtime,
@@ -339,6 +421,8 @@ def note_failure(connection: Connection, job: Job, reason: str) -> None:
             f"it goes on trying.\n\nThe last answer: {reason}",
         )
     since = leases.failing_since(connection, lease)
+    if shut and failover.helper_of(connection, runtime, name):
+        return  # the others go on elsewhere; what is in doubt here is held at the end
     if since is not None and runtime.clock.now() - since > runtime.policy.hold_after:
         hold(
             connection,

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Select, exists, select, update
 
 from newsletter.audience import comparison_key
-from newsletter.delivery import leases
+from newsletter.delivery import breaker, leases
 from newsletter.delivery.attempts import (
     Attempt,
     accept_found,
@@ -19,10 +19,10 @@ from newsletter.delivery.attempts import (
     settle_if_clear,
 )
 from newsletter.delivery.composing import build, rows_where
-from newsletter.delivery.notices import hold
 from newsletter.delivery.sending import (
     Job,
     commit,
+    denied,
     finish_answered,
     has_left,
     make_request,
@@ -109,19 +109,14 @@ def _someone_left(attempt: Attempt) -> Select[tuple[bool]]:
 def _record_repeat(connection: Connection, job: Job, attempt: Attempt, outcome: Outcome) -> None:
     """Only an answer in full tells what the first request led to; a refusal is of the repeat."""
     now = job.runtime.clock.now()
+    breaker.note(connection, job.runtime, job.name, outcome, attempt.started_at)
     match outcome:
         case Answered(outcomes):
             if record_answer(connection, attempt, outcomes, now):
                 suppress_refused(connection, job.runtime, attempt, outcomes)
             finish_answered(connection, job, outcomes)
         case Denied(reason):
-            hold(
-                connection,
-                job.runtime,
-                attempt.send_id,
-                f"{job.provider.settings.name} refuses our requests: {reason}",
-                cause="denied",
-            )
+            denied(connection, job, reason)
             _ask_later(connection, job, attempt, reason)
         case Deferred(reason, retry_after):
             _ask_later(connection, job, attempt, reason, at_least=retry_after)
@@ -157,7 +152,7 @@ def _positions(connection: Connection, attempt: Attempt, found: Found) -> dict[i
     """Whose messages were found: position → provider message id."""
     # A provider may spell an international domain in its other form.
     by_address = {comparison_key(address): message for address, message in found.messages.items()}
-    if not by_address:
+    if not by_address and not found.whole:
         return {}
     query = select(deliveries.c.position, deliveries.c.email).where(
         deliveries.c.send_id == attempt.send_id,
@@ -165,7 +160,8 @@ def _positions(connection: Connection, attempt: Attempt, found: Found) -> dict[i
         deliveries.c.attempt == attempt.id,
     )
     keys = {position: comparison_key(email) for position, email in connection.execute(query)}
-    return {position: by_address[key] for position, key in keys.items() if key in by_address}
+    ids = {position: by_address.get(key, found.whole) for position, key in keys.items()}
+    return {position: message for position, message in ids.items() if message}
 
 
 def _ask_later(

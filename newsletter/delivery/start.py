@@ -1,7 +1,7 @@
-"""The start of a send: its last checks, then its recipients' rows in one transaction.
+"""The start of a send: its last checks, then its first rows, in the transaction that starts it.
 
-Everybody who will get the issue has a row from here on; who starts it first is decided by one
-guarded UPDATE, so that a second scheduler does no harm.
+From here on it is settled who gets the issue; who starts it first is decided by one guarded UPDATE,
+so that a second scheduler does no harm.
 """
 
 from __future__ import annotations
@@ -15,20 +15,15 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Select,
-    case,
     func,
-    insert,
-    literal,
     select,
-    text,
-    type_coerce,
 )
 
-from newsletter.audience import segment_select
 from newsletter.checks import check_compiled
 from newsletter.compiled import CompiledIssue
+from newsletter.delivery import pacing
 from newsletter.delivery.composing import messages_per_request
+from newsletter.delivery.filling import fill_first, load_compiled
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.delivery.transitions import send_move
@@ -36,14 +31,9 @@ from newsletter.errors import NewsletterError, Unreachable
 from newsletter.providers.base import Capabilities, Provider
 from newsletter.store import notify
 from newsletter.store.schema import (
-    batches,
-    deliveries,
-    frozen_issues,
     media,
     sends,
-    subscribers,
 )
-from newsletter.store.types import Instant
 
 _log = logging.getLogger(__name__)
 
@@ -54,14 +44,9 @@ class Refused(NewsletterError):
 
 def due_sends(connection: Connection, now: datetime) -> list[int]:
     """The ids of sends whose time has come."""
-    query = select(sends.c.id).where(sends.c.state == "scheduled", sends.c.at <= now)
+    starts_at = func.coalesce(sends.c.starts_at, sends.c.at)
+    query = select(sends.c.id).where(sends.c.state == "scheduled", starts_at <= now)
     return list(connection.execute(query.order_by(sends.c.at, sends.c.id)).scalars())
-
-
-def load_compiled(connection: Connection, sha256: str) -> CompiledIssue:
-    """The frozen issue of that digest."""
-    query = select(frozen_issues.c.compiled).where(frozen_issues.c.sha256 == sha256)
-    return CompiledIssue.from_bytes(connection.execute(query).scalar_one())
 
 
 def start_send(
@@ -76,10 +61,13 @@ def start_send(
         compiled = load_compiled(connection, send.frozen)
     try:
         _check_time(runtime, send)
-        limits = provider_of(send.provider).capabilities
+        provider = provider_of(send.provider)
         _check_issue(runtime, send, compiled)
         with runtime.store.begin() as connection:
-            _fill(connection, runtime.clock.now(), send, compiled, limits)
+            now = runtime.clock.now()
+            settings = runtime.workspace.settings
+            by = pacing.grouping(connection, settings, provider.settings, send, now)
+            _fill(connection, now, send, compiled, provider.capabilities, by)
     except Unreachable:  # the database, not the send, is what fails
         raise
     except Exception as error:  # whatever is wrong with one send must not keep the others waiting
@@ -101,6 +89,8 @@ def _as_read(send: Row[Any]) -> tuple[ColumnElement[bool], ...]:
 
 
 def _check_time(runtime: DeliveryRuntime, send: Row[Any]) -> None:
+    if send.local_time:
+        return  # its waves are looked at one by one, when their time has come
     grace = runtime.workspace.settings.delivery.grace
     late = runtime.clock.now() - max(send.at, send.released_at or send.at)
     if late > grace:
@@ -130,68 +120,15 @@ def _fill(
     send: Row[Any],
     compiled: CompiledIssue,
     limits: Capabilities,
+    by: pacing.Grouping,
 ) -> None:
     start = send_move("start").where(*_as_read(send))
     if connection.execute(start.values(started_at=now, filled_at=now, reason="")).rowcount != 1:
         return  # another scheduler was first, or a person changed it
-    columns = ["send_id", "position", "subscriber_id", "email", "first_name", "last_name"]
-    columns += ["fields", "variant", "state", "updated_at"]
-    rows = _recipients(send.id, send.segment, compiled.segments, now)
-    connection.execute(insert(deliveries).from_select(columns, rows))
-    of_send = deliveries.c.send_id == send.id
-    total = connection.execute(
-        select(func.coalesce(func.max(deliveries.c.position), 0)).where(of_send)
-    ).scalar_one()
-    variants = select(deliveries.c.variant).where(of_send).distinct()
-    missing = set(connection.execute(variants).scalars()) - set(compiled.variants)
-    if missing:
-        raise Refused(f"the frozen issue has no variant for {', '.join(sorted(missing))}")
-    if total:
-        batch_size = messages_per_request(compiled, limits, _attached_bytes(connection, compiled))
-        starts = range(1, total + 1, batch_size)
-        connection.execute(
-            insert(batches),
-            [
-                {
-                    "send_id": send.id,
-                    "number": number,
-                    "lo": lo,
-                    "hi": min(lo + batch_size - 1, total),
-                    "state": "open",
-                }
-                for number, lo in enumerate(starts, start=1)
-            ],
-        )
-    if connection.dialect.name == "postgresql":
-        # Without statistics its plans take a fresh send for an empty one.
-        connection.execute(text("ANALYZE deliveries"))
-        connection.execute(text("ANALYZE batches"))
+    batch_size = messages_per_request(compiled, limits, _attached_bytes(connection, compiled))
+    total = fill_first(connection, send, compiled, now, by, batch_size)
     notify(connection, "sends")
     _log.info("send %s starts: %d recipients", send.send, total)
-
-
-def _recipients(send_id: int, segment: str, only: tuple[str, ...], now: datetime) -> Select[Any]:
-    """Everybody eligible now, numbered from 1, with a copy of what their message is made from."""
-    variant: ColumnElement[str] = literal("")
-    for name in sorted(only):
-        inside = subscribers.c.id.in_(segment_select(name))
-        variant = variant + case((inside, literal(f"{name},")), else_=literal(""))
-    return (
-        select(
-            literal(send_id),
-            func.row_number().over(order_by=subscribers.c.id),
-            subscribers.c.id,
-            subscribers.c.email,
-            subscribers.c.first_name,
-            subscribers.c.last_name,
-            subscribers.c.fields,
-            func.rtrim(variant, ","),
-            literal("pending"),
-            type_coerce(literal(now, Instant), Instant),
-        )
-        .where(subscribers.c.id.in_(segment_select(segment, now)))
-        .order_by(subscribers.c.id)
-    )
 
 
 def _attached_bytes(connection: Connection, compiled: CompiledIssue) -> int:

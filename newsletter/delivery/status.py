@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Row, func, select
 from newsletter.clock import isoformat
 from newsletter.delivery import pacing
 from newsletter.delivery.counting import by_state
+from newsletter.delivery.guard import quarantine
 from newsletter.delivery.naming import find_send
-from newsletter.delivery.transitions import DELIVERY
+from newsletter.delivery.progress import progress
 from newsletter.drafting import issue_digest, load_issue
 from newsletter.errors import NewsletterError
 from newsletter.store import Store
@@ -27,9 +28,12 @@ def status(
 ) -> dict[str, Any]:
     """The contract's status of one send, by its name or its issue's. Raises `NotFound`.
 
-    With `now` the reason also tells what a send is waiting for at that moment.
+    With `now` the reason also tells what a send is waiting for at that moment, and its rate is told.
     """
-    return _describe(connection, workspace, find_send(connection, name), now)
+    send = find_send(connection, name)
+    document = _describe(connection, workspace, send, now)
+    how = progress(connection, workspace.settings, send, document["counts"], now)
+    return {**document, **how}
 
 
 def list_status(
@@ -100,6 +104,7 @@ def _describe(
         "issue": send.issue,
         "state": send.state,
         "reason": send.reason
+        or _quarantine(connection, send)
         or _trouble(connection, send)
         or _wait(connection, workspace, send, now),
         "at": when(send.at),
@@ -119,6 +124,12 @@ def _wait(
     if send.state != "sending" or now is None:
         return ""
     return pacing.reason(connection, workspace.settings, send, now)
+
+
+def _quarantine(connection: Connection, send: Row[Any]) -> str:
+    """Why nothing is sent at all, which concerns whatever is to be sent."""
+    reason = quarantine(connection) if send.state in {"scheduled", "sending"} else ""
+    return f"quarantined: {reason}" if reason else ""
 
 
 def _trouble(connection: Connection, send: Row[Any]) -> str:

@@ -97,6 +97,11 @@ class Form:
     headers: tuple[tuple[str, tuple[Part, ...]], ...]
     attachments: tuple[Attachment, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """About how many bytes its literals are, without attachments."""
+        return sum(len(p) for p in (*self.subject, *self.html, *self.text) if isinstance(p, str))
+
     def message(self, personal: Personal) -> Message:
         """One recipient's whole message."""
         values = personal.values

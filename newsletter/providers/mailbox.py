@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import orjson
 
@@ -25,10 +25,12 @@ from newsletter.providers.base import (
     EventType,
     FormBatch,
     Found,
+    FoundSend,
     Message,
     Outcome,
     Prepared,
     Rejected,
+    SentMessage,
     Unknown,
     WebhookRequest,
 )
@@ -44,6 +46,7 @@ from newsletter.providers.webhooks import (
 from newsletter.providers.whole import message_stencil, strings_of
 
 BASE_URL = "http://127.0.0.1:8025"
+_PAGE = 500
 
 CAPABILITIES = Capabilities(
     batch_size=500,
@@ -80,7 +83,7 @@ class MailboxProvider(HttpProvider):
     def prepare_form(self, batch: FormBatch) -> Prepared:
         names = tuple(batch.recipients[0].metadata)
         stencil = self._stencils.get(
-            batch.form, names, lambda: message_stencil(batch.form, names, _message)
+            batch.form, names, lambda: message_stencil(batch.form, names, _of_form)
         )
         body, digest = stencil.array(
             [strings_of(person) for person in batch.recipients], before=b'{"messages":', after=b"}"
@@ -138,6 +141,27 @@ class MailboxProvider(HttpProvider):
         items = [item for item in results if isinstance(item, dict) and "id" in item]
         return Found({text(item, "to"): text(item, "id") for item in items}, conclusive=True)
 
+    async def find_send(self, send: str, *, since: datetime) -> FoundSend:
+        found: dict[str, SentMessage] = {}
+        while True:
+            query = urlencode({"send": send, "limit": _PAGE, "offset": len(found)})
+            result = await self._transport.request(
+                "GET",
+                f"{self._root}/v1/messages?{query}",
+                headers=self._headers,
+                timeout=self.settings.timeout,
+            )
+            if not isinstance(result, Response):
+                return FoundSend((), None, result.reason)
+            document = json_body(result)
+            total = document.get("total") if isinstance(document, dict) else None
+            if result.status != 200 or not isinstance(total, int) or document.get("send") != send:
+                return FoundSend((), None, f"no usable answer ({result.status})")
+            before = len(found)
+            found |= {text(each, "id"): _sent(each) for each in document["messages"]}
+            if len(found) >= total or len(found) == before:
+                return FoundSend(tuple(found.values()), total)
+
     # --- events ---------------------------------------------------------------------------------
 
     def events(self, request: WebhookRequest, *, now: datetime) -> list[Event]:
@@ -174,6 +198,10 @@ def _message(message: Message) -> dict[str, Any]:
     return document
 
 
+def _of_form(message: Message, _values: Sequence[str]) -> dict[str, Any]:
+    return _message(message)
+
+
 def _outcomes(response: Response, recipients: Sequence[str]) -> Outcome:
     """The results are believed only if they are one a message, in order, each to its recipient."""
     document = json_body(response)
@@ -191,6 +219,11 @@ def _outcomes(response: Response, recipients: Sequence[str]) -> Outcome:
         else:
             return Unknown("a result that is neither an id nor an error")
     return Answered(tuple(outcomes))
+
+
+def _sent(item: dict[str, Any]) -> SentMessage:
+    attempt = text_map(item, "metadata").get("attempt", "")
+    return SentMessage(text(item, "to"), text(item, "id"), attempt)
 
 
 def _event(item: dict[str, Any]) -> Event:

@@ -1,7 +1,8 @@
-"""Postmark: `/email/batch` over message streams, look-up by metadata.
+"""Postmark: `/email/batch` over message streams, templates for large sends, look-up by metadata.
 
 Written from https://postmarkapp.com/developer/api/email-api, …/api/messages-api and
-…/api/overview#error-codes. Its webhooks are in `postmark_events`. There is no idempotency key: a
+…/api/overview#error-codes. Its webhooks are in `postmark_events`, a form's template in
+`postmark_templates`. There is no idempotency key: a
 doubt is settled by look-up alone.
 """
 
@@ -16,6 +17,7 @@ from urllib.parse import urlencode
 
 import orjson
 
+from newsletter.providers import postmark_templates as templates
 from newsletter.providers.account import HttpProvider
 from newsletter.providers.answers import failure, json_body, retry_after
 from newsletter.providers.base import (
@@ -26,20 +28,25 @@ from newsletter.providers.base import (
     Deferred,
     Denied,
     Event,
+    Form,
     FormBatch,
     Found,
+    FoundSend,
+    Kept,
     Message,
     Outcome,
     Prepared,
     Rejected,
+    SentMessage,
     Unknown,
     WebhookRequest,
 )
 from newsletter.providers.fields import address, content
 from newsletter.providers.postmark_events import parse_event
-from newsletter.providers.transport import Response
+from newsletter.providers.transport import Response, Result
 from newsletter.providers.webhooks import json_object, verify_authorization
-from newsletter.providers.whole import message_stencil
+from newsletter.providers.whole import Stencil, message_stencil
+from newsletter.settings import ProviderSettings
 
 BASE_URL = "https://api.postmarkapp.com"
 
@@ -54,7 +61,11 @@ CAPABILITIES = Capabilities(
     # error 300: https://github.com/symfony/symfony/issues/60254).
     restricted_headers=frozenset({"date", "message-id"}),
     webhook_auth="basic",
+    keeps_forms=True,
 )
+
+_WHOLE = "/email/batch"
+_WITH_TEMPLATES = "/email/batchWithTemplates"
 
 # The streams that every server has; a broadcast stream may have another name (settings.stream).
 _BROADCAST = "broadcast"
@@ -81,6 +92,11 @@ class PostmarkProvider(HttpProvider):
     declared = CAPABILITIES
     base_url = BASE_URL
 
+    def __init__(self, settings: ProviderSettings, **given: Any) -> None:
+        super().__init__(settings, **given)
+        if settings.templates == "never":
+            self.capabilities = replace(self.capabilities, keeps_forms=False)
+
     @staticmethod
     def authorization(api_key: str) -> Mapping[str, str]:
         return {"X-Postmark-Server-Token": api_key, "Accept": "application/json"}
@@ -95,7 +111,7 @@ class PostmarkProvider(HttpProvider):
         stream = _TRANSACTIONAL if batch.kind == "transactional" else self._stream
         return Prepared(
             key=batch.key,
-            path="/email/batch",
+            path=_WHOLE,
             body=orjson.dumps(
                 [
                     _message(replace(m, metadata=_metadata(m.metadata, batch.key)), stream)
@@ -109,35 +125,32 @@ class PostmarkProvider(HttpProvider):
     def prepare_form(self, batch: FormBatch) -> Prepared:
         names = _metadata_names(batch.recipients[0].metadata)
         stencil = self._stencils.get(
-            batch.form,
-            names,
-            lambda: message_stencil(
-                batch.form, ("attempt", *(name[:_METADATA_NAME] for name in names)), self._of_form
-            ),
+            batch.form, (names, batch.kept), lambda: self._stencil(batch, names)
         )
+        cut = slice(_METADATA_VALUE)
         strings = [
-            (
-                *values,
-                "",
-                address(*to),
-                batch.key,
-                *[told[name][:_METADATA_VALUE] for name in names],
-            )
+            # The name comes with the address, as the two are quoted together.
+            (*values, "", address(*to), batch.key, *[told[name][cut] for name in names])
             for to, values, told in batch.recipients
         ]
-        body, digest = stencil.array(strings)
+        around = (b'{"Messages":', b"}") if batch.kept else (b"", b"")
+        body, digest = stencil.array(strings, before=around[0], after=around[1])
         return Prepared(
             key=batch.key,
-            path="/email/batch",
+            path=_WITH_TEMPLATES if batch.kept else _WHOLE,
             body=body,
             headers={"Content-Type": "application/json"},
             recipients=tuple(person.to[1] for person in batch.recipients),
             digest=digest,
         )
 
-    def _of_form(self, message: Message) -> dict[str, Any]:
-        """A message of a form; its name comes with the address, as the two are quoted together."""
-        return _message(replace(message, to=("", message.to[1])), self._stream)
+    def _stencil(self, batch: FormBatch, names: Sequence[str]) -> Stencil:
+        def document(message: Message, values: Sequence[str]) -> dict[str, Any]:
+            whole = _message(replace(message, to=("", message.to[1])), self._stream)
+            return templates.templated(batch.form, whole, values) if batch.kept else whole
+
+        cut = [name[:_METADATA_NAME] for name in names]
+        return message_stencil(batch.form, ("attempt", *cut), document)
 
     async def send(self, prepared: Prepared) -> Outcome:
         result = await self._transport.request(
@@ -147,19 +160,54 @@ class PostmarkProvider(HttpProvider):
             body=prepared.body,
             timeout=self.settings.timeout,
         )
+        outcome = self._outcome(result, prepared)
+        if isinstance(outcome, Denied) and prepared.path == _WITH_TEMPLATES:
+            # It may be for the template: whole messages will tell.
+            return Deferred(outcome.reason, form_gone=True)
+        return outcome
+
+    def _outcome(self, result: Result, prepared: Prepared) -> Outcome:
         if isinstance(result, Response) and 400 <= result.status < 500:
             document = json_body(result)
             if isinstance(document, dict) and document.get("ErrorCode") in _FOR_NOW:
                 wait = retry_after(result.headers, self._clock.now())
                 return Deferred(str(document.get("Message")), wait)
-        key_field = f"providers.{self.settings.name}.api_key"
-        failed = failure(
-            result, message_field="Message", key_field=key_field, now=self._clock.now()
-        )
+        failed = self._failure(result)
         if failed is not None:
             return failed
         assert isinstance(result, Response)
         return _outcomes(json_body(result), prepared.recipients)
+
+    def _failure(self, result: Result) -> Deferred | Denied | Unknown | None:
+        key_field = f"providers.{self.settings.name}.api_key"
+        return failure(result, message_field="Message", key_field=key_field, now=self._clock.now())
+
+    # --- templates ------------------------------------------------------------------------------
+
+    async def keep(self, form: Form) -> Kept | Deferred | Denied | Unknown:
+        """Make the form's template, unless it is there already."""
+        there = await self._template("GET", templates.alias(form.name))
+        if not templates.is_missing(there):
+            return self._failure(there) or templates.found(there, form)
+        made = await self._template("POST", "", orjson.dumps(templates.template(form)))
+        failed = self._failure(made)
+        if isinstance(failed, Denied):  # another worker may have been faster
+            there = await self._template("GET", templates.alias(form.name))
+            return failed if self._failure(there) else templates.found(there, form)
+        return failed or templates.made(made, form)
+
+    async def drop(self, name: str) -> bool:
+        gone = await self._template("DELETE", templates.alias(name))
+        return templates.is_missing(gone) or templates.removed(gone)
+
+    async def _template(self, method: str, alias: str, body: bytes = b"") -> Result:
+        return await self._transport.request(
+            method,
+            f"{self._root}/templates/{alias}".rstrip("/"),
+            headers={**self._headers, "Content-Type": "application/json"},
+            body=body,
+            timeout=self.settings.timeout,
+        )
 
     # --- look-up --------------------------------------------------------------------------------
 
@@ -168,7 +216,7 @@ class PostmarkProvider(HttpProvider):
         (https://github.com/ActiveCampaign/postmark-dotnet/issues/127)."""
         found: dict[str, str] = {}
         for stream in dict.fromkeys((self._stream, _TRANSACTIONAL)):
-            messages, reason = await self._search(key, stream)
+            messages, _, reason = await self._search("metadata_attempt", key, stream)
             if reason:
                 return Found({}, conclusive=False, reason=reason)
             for message in messages:
@@ -177,8 +225,23 @@ class PostmarkProvider(HttpProvider):
                 break
         return Found(found, conclusive=True)
 
-    async def _search(self, key: str, stream: str) -> tuple[list[dict[str, Any]], str]:
-        """The stream's messages of an attempt, and why they prove nothing, if so."""
+    async def find_send(self, send: str, *, since: datetime) -> FoundSend:
+        """Messages of issues go through one stream. It lists no more than 10,000 of them."""
+        messages, total, reason = await self._search(
+            "metadata_send", send[:_METADATA_VALUE], self._stream
+        )
+        if total is not None and total > _LAST:
+            return FoundSend((), total)
+        if reason:
+            return FoundSend((), None, reason)
+        return FoundSend(tuple(map(_sent, messages)), total)
+
+    async def _search(
+        self, name: str, value: str, stream: str
+    ) -> tuple[list[dict[str, Any]], int | None, str]:
+        """The stream's messages with that metadata, how many it counts, and why they prove
+        nothing, if so."""
+        counted: int | None = None
         messages: dict[str, dict[str, Any]] = {}
         for offset in range(0, _LAST, _PAGE):
             query = urlencode(
@@ -186,7 +249,7 @@ class PostmarkProvider(HttpProvider):
                     "count": _PAGE,
                     "offset": offset,
                     "messagestream": stream,
-                    "metadata_attempt": key,
+                    name: value,
                 }
             )
             result = await self._transport.request(
@@ -196,17 +259,24 @@ class PostmarkProvider(HttpProvider):
                 timeout=self.settings.timeout,
             )
             if not isinstance(result, Response):
-                return [], result.reason
+                return [], None, result.reason
             page, total = _page(result)
             if page is None:
-                return [], f"no usable answer to the look-up ({result.status})"
+                return [], None, f"no usable answer to the look-up ({result.status})"
+            counted = total
+            if total > _LAST:
+                return [], total, "there are more than it lists"
             messages |= {message["MessageID"]: message for message in page}
             if offset + _PAGE >= total:
                 complete = len(messages) >= total
-                return list(messages.values()), "" if complete else "the look-up is incomplete"
+                return (
+                    list(messages.values()),
+                    total,
+                    "" if complete else "the look-up is incomplete",
+                )
             if not page:
                 break
-        return [], "the look-up is incomplete"
+        return [], counted, "the look-up is incomplete"
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -281,6 +351,8 @@ def _outcomes(document: Any, recipients: Sequence[str]) -> Outcome:
             outcomes.append(Rejected(told, suppress=True))
         elif code == _INVALID:
             outcomes.append(Rejected(told))
+        elif code == templates.NO_TEMPLATE:
+            outcomes.append(Deferred(told, form_gone=True))
         else:
             outcomes.append(Deferred(told))
             if code not in _FOR_NOW:
@@ -330,6 +402,12 @@ def _page(response: Response) -> tuple[list[dict[str, Any]] | None, int]:
         for m in messages
     )
     return (messages if usable else None), total
+
+
+def _sent(message: Mapping[str, Any]) -> SentMessage:
+    metadata = message.get("Metadata")
+    attempt = metadata.get("attempt") if isinstance(metadata, dict) else None
+    return SentMessage(*_sent_to(message), attempt if isinstance(attempt, str) else "")
 
 
 def _sent_to(message: Mapping[str, Any]) -> tuple[str, str]:

@@ -73,18 +73,19 @@ def _encoded(values: list[str]) -> list[bytes]:
 
 
 def message_stencil(
-    form: Form, metadata: Sequence[str], document: Callable[[Message], Any]
+    form: Form, metadata: Sequence[str], document: Callable[[Message, Sequence[str]], Any]
 ) -> Stencil:
-    """The stencil of a form's whole messages: its places are those that `strings_of` fills.
+    """The stencil of a form's messages: its places are those that `strings_of` fills.
 
-    `metadata` are the names of what every recipient's has, in their order.
+    `metadata` are the names of what every recipient's has, in their order; `document` gets the
+    whole message, and the form's values that are in it.
     """
     slots = len(form.contexts)
 
     def made(strings: Sequence[str]) -> Any:
-        name, address, *told = strings[slots:]
-        values = dict(zip(metadata, told, strict=True))
-        return document(form.message(Personal((name, address), tuple(strings[:slots]), values)))
+        values, (name, address, *told) = tuple(strings[:slots]), strings[slots:]
+        person = Personal((name, address), values, dict(zip(metadata, told, strict=True)))
+        return document(form.message(person), values)
 
     return Stencil(made, slots + 2 + len(metadata))
 

@@ -190,7 +190,7 @@ sends = Table(
     Column("created_at", Instant, nullable=False),
     Column("started_at", Instant),
     Column("finished_at", Instant),
-    # When the last of the recipients' rows was made.
+    # When the first of the recipients' rows were made; a send without it has none yet.
     Column("filled_at", Instant),
     # Not before this time: the provider asked for a pause.
     Column("not_before", Instant),
@@ -203,9 +203,9 @@ sends = Table(
     Column("starts_at", Instant),  # of its first wave; NULL: `at`
     # Whether `at` is meant in each recipient's own time zone.
     Column("local_time", Boolean, nullable=False, server_default=text("false")),
-    # How many were eligible at the start, and how many make a batch; NULL before the start.
-    Column("recipients", Integer),
-    Column("batch_size", Integer),
+    # How many have no row in `deliveries` yet: the table `eligible` has them.
+    Column("unfilled", Integer, nullable=False, server_default="0"),
+    Column("batch_size", Integer),  # how many recipients make a batch; NULL before the start
     CheckConstraint(
         "state IN ('scheduled','sending','sent','paused','held','cancelled')", name="state"
     ),
@@ -329,8 +329,8 @@ deliveries = Table(
 )
 
 # Who was eligible when a send started and has no row in `deliveries` yet.
-unfilled = Table(
-    "unfilled",
+eligible = Table(
+    "eligible",
     metadata,
     Column("send_id", Integer, primary_key=True),
     Column("subscriber_id", BigKey, primary_key=True),
@@ -364,6 +364,13 @@ batches = Table(
         "number",
         sqlite_where=text("state <> 'done'"),
         postgresql_where=text("state <> 'done'"),
+    ),
+    Index(
+        "ix_batches_uncounted",
+        "send_id",
+        "number",
+        sqlite_where=text("counts IS NULL"),
+        postgresql_where=text("counts IS NULL"),
     ),
 )
 
@@ -419,6 +426,18 @@ breakers = Table(
     # Since when it fails again and again, which the editors are told once; and when it last closed.
     Column("episode", Instant),
     Column("closed_at", Instant),
+)
+
+# What is left at a provider while a send lasts, written down before it is made there.
+kept_forms = Table(
+    "kept_forms",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("send_id", Integer, ForeignKey("sends.id"), nullable=False),
+    Column("state", String(16), nullable=False),  # asked, kept, refused
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("retry_at", Instant),  # not tried to be made or removed before
 )
 
 ledger = Table(

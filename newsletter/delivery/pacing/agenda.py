@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal_column, select
 
 from newsletter.delivery.pacing.pace import Pace
 from newsletter.store.schema import attempts, batches, sends
@@ -117,7 +117,10 @@ def _unfinished(ready_at: ColumnElement[datetime], send_id: int | None) -> Selec
             func.min(batches.c.lease_until).label("lease_until"),
         )
         .join(sends, sends.c.id == batches.c.send_id)
-        .where(sends.c.state.in_(["sending", "cancelled"]), batches.c.state.in_(["open", "leased"]))
+        # Written out, as the index of batches that are not done has it.
+        .where(
+            sends.c.state.in_(["sending", "cancelled"]), batches.c.state != literal_column("'done'")
+        )
         .group_by(*keys)
     )
     return query if send_id is None else query.where(batches.c.send_id == send_id)

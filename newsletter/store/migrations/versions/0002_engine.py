@@ -19,6 +19,7 @@ def upgrade() -> None:
     _pacing()
     _breakers()
     _database_identity()
+    _kept_forms()
 
 
 def _ledger() -> None:
@@ -35,14 +36,14 @@ def _ledger() -> None:
         "sends",
         sa.Column("local_time", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
     )
-    op.add_column("sends", sa.Column("recipients", sa.Integer(), nullable=True))
+    op.add_column("sends", sa.Column("unfilled", sa.Integer(), server_default="0", nullable=False))
     op.add_column("sends", sa.Column("batch_size", sa.Integer(), nullable=True))
     _fewer_indexes()
     op.create_table(
-        "unfilled",
+        "eligible",
         sa.Column("send_id", sa.Integer(), nullable=False),
         sa.Column("subscriber_id", _KEY, nullable=False),
-        sa.PrimaryKeyConstraint("send_id", "subscriber_id", name=op.f("pk_unfilled")),
+        sa.PrimaryKeyConstraint("send_id", "subscriber_id", name=op.f("pk_eligible")),
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -83,6 +84,13 @@ def _fewer_indexes() -> None:
         sqlite_where=sa.text("state <> 'done'"),
         postgresql_where=sa.text("state <> 'done'"),
     )
+    op.create_index(
+        "ix_batches_uncounted",
+        "batches",
+        ["send_id", "number"],
+        sqlite_where=sa.text("counts IS NULL"),
+        postgresql_where=sa.text("counts IS NULL"),
+    )
 
 
 def _breakers() -> None:
@@ -120,6 +128,21 @@ def _database_identity() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger")),
     )
     op.bulk_insert(table, [{"id": 1, "database": uuid.uuid4().hex}])
+
+
+def _kept_forms() -> None:
+    """What is left at a provider while a send lasts."""
+    op.create_table(
+        "kept_forms",
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("send_id", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("retry_at", _INSTANT, nullable=True),
+        sa.ForeignKeyConstraint(["send_id"], ["sends.id"], name=op.f("fk_kept_forms_send_id")),
+        sa.PrimaryKeyConstraint("provider", "name", name=op.f("pk_kept_forms")),
+    )
 
 
 def _pacing() -> None:
