@@ -289,6 +289,11 @@ class World:
         assert report["ok"] == (not report["violations"])
         return report["violations"]
 
+    def received_once(self, people: int) -> bool:
+        """Whether everybody that the world was made with got exactly one message."""
+        received: Counter[str] = self.provider.received
+        return received == everybody(people)
+
     def leave(self, *addresses: str, state: str = "unsubscribed") -> None:
         with self.store.begin() as connection:
             connection.execute(
