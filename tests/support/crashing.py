@@ -90,6 +90,18 @@ class CrashingProvider:
         self.crash.point()
         return outcome
 
+    async def keep(self, form: Any) -> Any:
+        self.crash.point()
+        outcome = await self.inner.keep(form)
+        self.crash.point()
+        return outcome
+
+    async def drop(self, name: str) -> Any:
+        self.crash.point()
+        gone = await self.inner.drop(name)
+        self.crash.point()
+        return gone
+
     async def find(self, key: str, *, since: datetime) -> Any:
         self.crash.point()
         return await self.inner.find(key, since=since)

@@ -1,4 +1,5 @@
-"""A faithful Postmark server for tests: `/email/batch` and `/messages/outbound` over real HTTP.
+"""A faithful Postmark server for tests: `/email/batch`, `/email/batchWithTemplates` with the
+templates, and `/messages/outbound`, over real HTTP.
 
 It enforces 500 messages and 50 MB, the token, the streams and each message's fields with Postmark's
 error codes; it searches the stream `outbound` unless told another, as Postmark does, and shows a
@@ -32,6 +33,7 @@ from starlette.routing import Route
 
 from newsletter.mailbox.faults import Faults, parse_fault
 from newsletter.mailbox.serving import DroppableProtocol, drop_connection
+from support.postmark_templates import Templates
 
 MAX_BYTES = 50 * 1024 * 1024
 MAX_MESSAGES = 500
@@ -67,9 +69,12 @@ class PostmarkServer:
         self._listening = socket.create_server(("127.0.0.1", self.port), backlog=512)
         self.port = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        self.templates = Templates(self.token)
         self.app = Starlette(
             routes=[
+                *self.templates.routes(),
                 Route("/email/batch", self._batch, methods=["POST"]),
+                Route("/email/batchWithTemplates", self._batch, methods=["POST"]),
                 Route("/messages/outbound", self._search, methods=["GET"]),
                 Route("/faults", self._faults, methods=["GET", "PUT"]),
             ]
@@ -134,10 +139,14 @@ class PostmarkServer:
             messages = json.loads(body)
         except ValueError:
             return _error(422, 402, "Received invalid JSON input.")
+        if request.url.path.endswith("Templates"):
+            messages = messages.get("Messages") if isinstance(messages, dict) else None
         if not isinstance(messages, list):
             return _error(422, 403, "Incompatible JSON: an array is needed.")
         if len(messages) > MAX_MESSAGES:
             return _error(422, 410, f"Too many batch messages: {MAX_MESSAGES} at most.")
+        if request.url.path.endswith("Templates"):
+            messages = [self.templates.whole(message) for message in messages]
         items = await asyncio.to_thread(self._accept, messages)
         return await self._deliver(request, items)
 
@@ -205,6 +214,8 @@ class PostmarkServer:
         )
 
     def _refusal(self, message: Any) -> tuple[int, str] | None:
+        if isinstance(message, tuple):  # its template does not make a message of it
+            return message
         if not isinstance(message, dict):
             return 403, "Incompatible JSON."
         for name in ("From", "To"):
