@@ -215,8 +215,12 @@ def _commit_attempt(job: Job, attempt: Attempt, number: int) -> bool:
             )
             position = guard.count_attempt(connection, seen)
     except guard.NotCounted as refused:
+        now = runtime.clock.now()
         with runtime.store.begin() as connection:
-            leases.give_back(connection, lease, runtime.clock.now(), progress=False)
+            # By the time it is leased again the house was looked at, and nothing is leased.
+            leases.give_back(
+                connection, lease, now, not_before=now + runtime.policy.poll, progress=False
+            )
             if refused.alarm is not None:
                 guard.trip(connection, runtime, refused.alarm)
         return False
