@@ -88,7 +88,8 @@ def fill_first(
         rest = people.where(subscribers.c.id > last).order_by(subscribers.c.id)
         ids = rest.with_only_columns(literal(send.id), subscribers.c.id)
         listed = insert(eligible).from_select(["send_id", "subscriber_id"], ids)
-        unfilled = connection.execute(listed).rowcount
+        counted = listed.execution_options(preserve_rowcount=True)
+        unfilled = connection.execute(counted).rowcount
     connection.execute(
         update(sends).where(sends.c.id == send.id).values(unfilled=unfilled, batch_size=batch_size)
     )

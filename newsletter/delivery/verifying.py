@@ -6,17 +6,18 @@ The invariants are numbered in docs/delivery.md; each message here names the one
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from newsletter.delivery.bulk import from_ranges
+from newsletter.delivery.counting import changed_by
 from newsletter.delivery.naming import find_send
-from newsletter.delivery.transitions import LEFT
+from newsletter.delivery.transitions import DELIVERY, LEFT, OVER
 from newsletter.store import Store
-from newsletter.store.schema import attempts, batches, deliveries
+from newsletter.store.schema import attempts, batches, count_changes, deliveries, eligible
 
 _ROWS = 5000
 _SHOWN = 100
@@ -49,7 +50,10 @@ class _Ranges:
 
 
 def verify(store: Store, name: str) -> dict[str, Any]:
-    """`{send, ok, recipients, violations}` of one consistent state. Raises `NotFound`."""
+    """`{send, ok, recipients, violations}` of one consistent state. Raises `NotFound`.
+
+    Memory grows with the batches and attempts, not with the recipients.
+    """
     findings = _Findings()
     with store.read() as connection:
         send = find_send(connection, name)
@@ -58,6 +62,7 @@ def verify(store: Store, name: str) -> dict[str, Any]:
             select(batches).where(batches.c.send_id == send.id).order_by(batches.c.number)
         ).all()
         recipients = _check_rows(connection, send, tries, parts, findings)
+        _check_unfilled(connection, send, findings)
     _check_batches(parts, recipients, findings)
     _check_attempts(tries, parts, findings)
     if findings.total > _SHOWN:
@@ -80,15 +85,19 @@ def _check_rows(
     states = {row.id: row.state for row in tries}
     covered = {row.id: _Ranges([(lo, hi, row.id) for lo, hi in row.positions]) for row in tries}
     accepted = _accepted(tries, findings)
-    batch_state = _Ranges([(part.lo, part.hi, part.state) for part in parts])
+    tally = _Tally(connection, send.id, parts, findings)
     expected = 1
     for row in _rows(connection, send.id):
         if row.position != expected:
             findings.add(1, f"position {expected} is missing: the next one is {row.position}")
         expected = row.position + 1
+        if row.state not in DELIVERY:
+            findings.add(3, f"position {row.position} is {row.state!r}, which is no state")
         _check_row(row, send.state, states, covered, accepted, findings)
-        if row.state == "pending" and batch_state.at(row.position) == "done":
+        part = tally.add(row)
+        if row.state == "pending" and part is not None and part.state == "done":
             findings.add(6, f"position {row.position} is pending in a batch that is done")
+    tally.close()
     query = select(func.count(), func.count(func.distinct(deliveries.c.subscriber_id))).where(
         deliveries.c.send_id == send.id
     )
@@ -96,6 +105,56 @@ def _check_rows(
     if rows != people:
         findings.add(1, f"{rows} rows are for {people} people")
     return int(rows)
+
+
+class _Tally:
+    """Counts the rows of one batch after the other, and compares with what the batch says."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        send_id: int,
+        parts: Sequence[Row[Any]],
+        findings: _Findings,
+    ) -> None:
+        self.parts = list(parts)
+        self.findings = findings
+        self.found: Counter[str] = Counter()
+        self.changes: dict[int, list[tuple[str, str]]] = {}
+        query = select(count_changes).where(count_changes.c.send_id == send_id)
+        for row in connection.execute(query):
+            self.changes.setdefault(row.batch, []).append((row.was, row.became))
+
+    def add(self, row: Row[Any]) -> Row[Any] | None:
+        """The batch that the row is in."""
+        while self.parts and row.position > self.parts[0].hi:
+            self._compare()
+        if not self.parts or row.position < self.parts[0].lo:
+            return None
+        self.found[row.state] += 1
+        return self.parts[0]
+
+    def close(self) -> None:
+        while self.parts:
+            self._compare()
+
+    def _compare(self) -> None:
+        part = self.parts.pop(0)
+        found, self.found = dict(self.found), Counter()
+        if part.counts is None:
+            return
+        told = changed_by(part.counts, self.changes.get(part.number, []))
+        if told != found:
+            self.findings.add(8, f"batch {part.number} counts {told}, its rows are {found}")
+
+
+def _check_unfilled(connection: Connection, send: Row[Any], findings: _Findings) -> None:
+    query = select(func.count()).where(eligible.c.send_id == send.id)
+    waiting = connection.execute(query).scalar_one()
+    if waiting != send.unfilled:
+        findings.add(8, f"{waiting} are eligible without a row, the send says {send.unfilled}")
+    if waiting and send.state in OVER:
+        findings.add(6, f"{waiting} have no row in a send that is {send.state}")
 
 
 def _check_row(
@@ -135,28 +194,42 @@ def _check_row(
 
 def _accepted(tries: Sequence[Row[Any]], findings: _Findings) -> _Ranges:
     """The positions that the attempts themselves know to be accepted; each in one attempt only."""
-    owner: dict[int, str] = {}
-    ranges: list[tuple[int, int, str]] = []
+    found: list[tuple[int, int, str]] = []
     for row in tries:
-        if row.state not in {"answered", "settled", "not_accepted"}:
-            continue
-        refused = set(from_ranges(row.not_accepted or []))
-        for position in from_ranges(row.positions):
-            if position in refused:
-                continue
-            if position in owner:
+        if row.state in {"answered", "settled", "not_accepted"}:
+            found += [(lo, hi, row.id) for lo, hi in _without(row.positions, row.not_accepted)]
+    ranges: list[tuple[int, int, str]] = []
+    for lo, hi, attempt in sorted(found):
+        start = lo
+        if ranges and lo <= ranges[-1][1]:
+            before = ranges[-1]
+            start = before[1] + 1
+            for position in range(lo, min(hi, before[1]) + 1):
                 findings.add(
                     4,
-                    f"position {position} was accepted in two attempts: "
-                    f"{owner[position]} and {row.id}",
+                    f"position {position} was accepted in two attempts: {before[2]} and {attempt}",
                 )
-                continue
-            owner[position] = row.id
-            if ranges and ranges[-1][1] == position - 1 and ranges[-1][2] == row.id:
-                ranges[-1] = (ranges[-1][0], position, row.id)
-            else:
-                ranges.append((position, position, row.id))
+        if start <= hi:
+            ranges.append((start, hi, attempt))
     return _Ranges(ranges)
+
+
+def _without(
+    ranges: Sequence[Sequence[int]], others: Sequence[Sequence[int]] | None
+) -> list[tuple[int, int]]:
+    """Rising ranges without the positions of `others`, which rise as well."""
+    left: list[tuple[int, int]] = []
+    for lo, hi in ranges:
+        start = lo
+        for first, last in others or []:
+            if last < start or first > hi:
+                continue
+            if first > start:
+                left.append((start, first - 1))
+            start = last + 1
+        if start <= hi:
+            left.append((start, hi))
+    return left
 
 
 def _check_batches(parts: Sequence[Row[Any]], recipients: int, findings: _Findings) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, insert, select, update
 
 from newsletter.delivery import apply_event, export_rows
 from newsletter.delivery.transitions import (
@@ -26,7 +26,7 @@ from newsletter.delivery.transitions import (
 )
 from newsletter.providers.base import Event, EventType
 from newsletter.store import open_store
-from newsletter.store.schema import attempts, batches, deliveries, sends
+from newsletter.store.schema import attempts, batches, deliveries, eligible, sends
 from support.ledger import NOON, World, lost_after, make_world
 from support.site import ROOT
 
@@ -153,7 +153,7 @@ def test_an_event_is_matched_by_message_id_and_an_unknown_one_by_nothing(world):
     here = world(people=4)
     here.run()
     ids = [row["provider_message_id"] for row in export_rows(here.store, "milia.1")]
-    matched = happen(here, "delivered", message_id=ids[2])
+    matched = happen(here, "delivered", position=3, message_id=ids[2])
     assert (matched.position, matched.subscriber_id) == (3, 3)
     assert happen(here, "delivered", message_id="nobody") is None
     with here.store.begin() as connection:
@@ -215,6 +215,11 @@ SECOND_IS_FIRST = update(attempts).values(batch=1, positions=[[1, 4]]).where(att
         (tamper(update(attempts).values(state="started")), "nobody holds its batch"),
         (tamper(update(attempts).values(positions=[[1, 8]])), "beyond its batch"),
         (tamper(SECOND_IS_FIRST), "two attempts"),
+        (tamper(update(deliveries).where(ROW).values(state="odd")), "'odd', which is no state"),
+        (tamper(update(deliveries).where(ROW).values(state="delivered")), "batch 1 counts"),
+        (tamper(update(batches).where(batches.c.number == 2).values(counts={})), "batch 2 counts"),
+        (tamper(update(sends).values(unfilled=1)), "0 are eligible without a row"),
+        (tamper(insert(eligible).values(send_id=1, subscriber_id=9)), "1 have no row in a send"),
     ],
 )  # fmt: skip
 def test_verify_finds_what_was_tampered_with(workspace, sqlite_store, clock, change, words):
