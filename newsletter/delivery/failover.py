@@ -15,7 +15,6 @@ from sqlalchemy import (
     Connection,
     and_,
     case,
-    exists,
     func,
     literal,
     null,
@@ -115,21 +114,18 @@ def may_take(provider: str, instead_of: Collection[str]) -> ColumnElement[bool]:
 
 def in_doubt() -> ColumnElement[bool]:
     """Of a batch, that the outcome of an attempt at it is not known."""
-    return exists().where(
-        attempts.c.send_id == batches.c.send_id,
-        attempts.c.batch == batches.c.number,
-        attempts.c.state.in_(["started", "in_doubt"]),
-    )
+    return _attempt_of_batch(attempts.c.state.in_(["started", "in_doubt"]))
 
 
 def being_settled() -> ColumnElement[bool]:
     """Of a batch, that something can still settle an attempt of it that is in doubt."""
-    return exists().where(
-        attempts.c.send_id == batches.c.send_id,
-        attempts.c.batch == batches.c.number,
-        attempts.c.state == "in_doubt",
-        attempts.c.settle_at.is_not(None),
-    )
+    return _attempt_of_batch(attempts.c.state == "in_doubt", attempts.c.settle_at.is_not(None))
+
+
+def _attempt_of_batch(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    mine = (attempts.c.send_id == batches.c.send_id, attempts.c.batch == batches.c.number)
+    # Told, as it may stand two queries deep, where it would else be of any batch.
+    return select(attempts.c.id).where(*mine, *conditions).correlate(batches).exists()
 
 
 def ready_at(
