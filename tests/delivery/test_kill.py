@@ -6,22 +6,12 @@ A failed test's id holds its seed and repeats it: pytest 'tests/delivery/test_ki
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import sqlite3
-import subprocess
-import sys
-import urllib.request
-from collections import Counter
-from contextlib import closing
-
 import pytest
 
-from newsletter.mailbox.faults import FAULTS
+from support.api_process import ApiProcess
 from support.killing import kill_and_restart
 from support.mailboxes import running_mailbox
-from support.site import ROOT, SETTINGS
+from support.site import SETTINGS
 
 QUICK_LOOK_UP = 'webhook_secret = "local-hook"\nlookup_lag = "{lag}"\ntimeout = "5s"\n'
 FAILING = {
@@ -41,41 +31,12 @@ def mailbox(tmp_path_factory):
         yield running
 
 
-class RunningPostmark:
-    """The Postmark test server in a process of its own; it shows messages 300 ms late."""
-
-    def __init__(self, folder):
-        self.db = folder / "postmark.db"
-        command = [sys.executable, "-m", "support.postmark_server", "--port", "0"]
-        path = f"{ROOT / 'tests'}{os.pathsep}{ROOT}"
-        self.process = subprocess.Popen(
-            [*command, "--db", str(self.db), "--lag", "0.3", "--token", "local-key"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-        )
-        line = self.process.stdout.readline()
-        self.url = re.search(r"http://[\d.]+:\d+", line)[0]
-
-    def set_faults(self, **faults):
-        document = {name: faults.get(name) for name in FAULTS} | {"seed": faults["seed"]}
-        request = urllib.request.Request(
-            f"{self.url}/faults", json.dumps(document).encode(), method="PUT"
-        )
-        urllib.request.urlopen(request, timeout=10).close()
-
-    def received(self, domain):
-        query = "SELECT recipient, count(*) FROM messages WHERE recipient LIKE ? GROUP BY recipient"
-        with closing(sqlite3.connect(self.db)) as connection:
-            return Counter(dict(connection.execute(query, (f"%@{domain}",))))
-
-
 @pytest.fixture(scope="module")
 def postmark(tmp_path_factory):
-    running = RunningPostmark(tmp_path_factory.mktemp("postmark"))
+    folder = tmp_path_factory.mktemp("postmark")
+    running = ApiProcess("postmark_server", folder, "--lag", "0.3", "--token", "local-key")
     yield running
-    running.process.terminate()
-    running.process.wait(10)
+    running.end()
 
 
 def settings_for(url, lag):

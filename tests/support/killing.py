@@ -68,6 +68,7 @@ def kill_and_restart(
     faults: dict[str, Any],
     refused: dict[int, str],
     sometimes_without_keys: bool,
+    batch_size: int | None = None,
 ) -> None:
     """A send with faults on, two or three kills, a run until idle; then who got it is counted."""
     rng = random.Random(seed)
@@ -87,6 +88,7 @@ def kill_and_restart(
             rng.randrange(10**9),
             crash_at=None if timed else rng.randint(1, POINTS - 30 * run),
             without_keys=without_keys,
+            batch_size=batch_size,
         )
         after = rng.uniform(0.05, 1.2) if timed else None
         code = ended(in_process(body, log), within=90, kill_after=after)
@@ -94,7 +96,9 @@ def kill_and_restart(
         kills += code == KILLED
         if run == 0:
             unsubscribe_some(store, rng, domain)
-    last = partial(run_engine, workspace, url, seed, without_keys=without_keys)
+    last = partial(
+        run_engine, workspace, url, seed, without_keys=without_keys, batch_size=batch_size
+    )
     assert ended(in_process(last, log), within=90) == 0, log.read_text()[-3000:]
     assert kills
     check_everybody(workspace, store, server.received(domain), len(refused))

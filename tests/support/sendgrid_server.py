@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import socket
@@ -66,6 +67,7 @@ class SendgridServer:
     faults: Faults = field(default_factory=Faults)
     webhook_url: str = ""
     sandbox: bool = False
+    log_shows: int = 1000  # messages at most
     port: int = 0
     requests: list[str] = field(default_factory=list)
 
@@ -132,6 +134,16 @@ class SendgridServer:
             rows = self._db.execute(query).fetchall()
         for body, personalization in rows:
             yield as_read(json.loads(body), json.loads(personalization))
+
+    def events(self) -> list[dict[str, Any]]:
+        """What its webhooks say of all accepted messages."""
+        query = (
+            "SELECT recipient, m.id, personalization, body FROM messages m"
+            " JOIN requests r ON r.id = m.request ORDER BY seq"
+        )
+        with self._lock:
+            rows = self._db.execute(query).fetchall()
+        return [_event(*row[:3], json.loads(row[3])["categories"]) for row in rows]
 
     @property
     def public_key(self) -> str:
@@ -228,7 +240,8 @@ class SendgridServer:
             )
             self._db.execute("COMMIT")
         if self.webhook_url:
-            events = [_event(row, document.get("categories", [])) for row in rows]
+            listed = document.get("categories", [])
+            events = [_event(*row[1:], listed) for row in rows]
             threading.Thread(target=self._post, args=(events,), daemon=True).start()
 
     def _post(self, events: list[dict[str, Any]]) -> None:
@@ -258,7 +271,9 @@ class SendgridServer:
             " ORDER BY seq DESC LIMIT ?"
         )
         with self._lock:
-            rows = self._db.execute(sql, (query[1], time.time(), limit)).fetchall()
+            rows = self._db.execute(
+                sql, (query[1], time.time(), min(limit, self.log_shows))
+            ).fetchall()
         return JSONResponse({"messages": [_logged(*row) for row in rows]})
 
     async def _faults(self, request: Request) -> Response:
@@ -402,15 +417,17 @@ def _logged(message_id: str, recipient: str, body: str) -> dict[str, str]:
     }
 
 
-def _event(row: tuple[str, str, str, str], categories: list[str]) -> dict[str, Any]:
-    _, recipient, message_id, personalization = row
+def _event(
+    recipient: str, message_id: str, personalization: str, categories: list[str]
+) -> dict[str, Any]:
+    """What became of a message: delivered, or bounced for the addresses that say so."""
     bounced = {"event": "bounce", "type": "bounce", "reason": "550 no such user", "status": "5.1.1"}
     fate = bounced if recipient.startswith("bounce") else {"event": "delivered"}
     return {
         "email": recipient,
         "timestamp": int(time.time()),
         "sg_message_id": message_id,
-        "sg_event_id": base64.urlsafe_b64encode(uuid.uuid4().bytes).decode(),
+        "sg_event_id": hashlib.sha256(message_id.encode()).hexdigest()[:22],
         "category": categories,
         **fate,
         **json.loads(personalization).get("custom_args", {}),
