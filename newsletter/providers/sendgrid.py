@@ -103,12 +103,14 @@ class SendgridProvider(HttpProvider):
         return self.prepare_form(FormBatch(batch.key, _form(message), [person]))
 
     def prepare_form(self, batch: FormBatch) -> Prepared:
+        body, digest = request_body(batch)
         return Prepared(
             key=batch.key,
             path="/v3/mail/send",
-            body=request_body(batch),
+            body=body,
             headers={},
             recipients=tuple([person.to[1] for person in batch.recipients]),
+            digest=digest,
         )
 
     async def send(self, prepared: Prepared) -> Outcome:

@@ -52,8 +52,9 @@ _SETTINGS: Mapping[str, Any] = {
 _NOT_IN_NAMES = str.maketrans(";,", "  ")
 
 
-def request_body(batch: FormBatch) -> bytes:
-    """The JSON of `/v3/mail/send`: the same batch gives the same bytes.
+def request_body(batch: FormBatch) -> tuple[bytes, str]:
+    """The JSON of `/v3/mail/send`, and its digest: of what is the same for all and the values, so
+    that it is another one whenever they are. The same batch gives the same bytes.
 
     Raises `BadInput` for an address that is in it twice and for more merge fields than it takes.
     """
@@ -62,22 +63,25 @@ def request_body(batch: FormBatch) -> bytes:
     salt = 0
     while True:
         shape = _shape(batch.form, salt)
-        rows = _personalizations(batch, shape)
-        if rows is not None:
+        pieces = _personalizations(batch, shape)
+        if pieces is not None:
             break
         salt += 1  # somebody's value holds what the tags begin with
     send = people[0].metadata.get("send")
     categories = [batch.key, send] if send else [batch.key]
-    return b"".join(
-        (
-            b'{"personalizations":[',
-            rows.encode(),
-            b'],"categories":',
-            orjson.dumps(categories),
-            b",",
-            shape.constant,
-        )
+    columns = [repeat(piece) if isinstance(piece, str) else piece for piece in pieces]
+    body = (
+        b'{"personalizations":[',
+        ",".join(map("".join, zip(*columns, strict=False))).encode(),
+        b'],"categories":',
+        orjson.dumps(categories),
+        b",",
+        shape.constant,
     )
+    # A line break is in none of them: it is escaped.
+    told = [shape.digest, *categories, str(len(people))]
+    told += [piece if isinstance(piece, str) else "\n".join(piece) for piece in pieces]
+    return b"".join(body), hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def _refuse_repeats(addresses: Sequence[str]) -> None:
@@ -96,6 +100,7 @@ class _Shape:
     """What follows from a form alone. `headers` are empty where none differs between people."""
 
     constant: bytes  # the document's members after personalizations and categories, and its end
+    digest: str
     prefix: str  # what all tags begin with, and nothing else holds
     tags: tuple[tuple[int, str], ...]  # slot → tag
     headers: tuple[tuple[str, tuple[Part, ...]], ...]
@@ -113,8 +118,10 @@ def _shape(form: Form, salt: int) -> _Shape:
     tags = {slot: f"{prefix}{slots.index(slot):04d}" for slot in slots}
     named = tuple(tags.get(slot, "") for slot in range(len(form.contexts)))
     personal = any(isinstance(part, int) for _, parts in form.headers for part in parts)
+    constant = orjson.dumps(_document(form, named, with_headers=not personal))[1:]
     return _Shape(
-        constant=orjson.dumps(_document(form, named, with_headers=not personal))[1:],
+        constant=constant,
+        digest=hashlib.sha256(constant).hexdigest(),
         prefix=prefix,
         tags=tuple(tags.items()),
         # A personalization's fields override the message's of that name, and whether headers are
@@ -171,8 +178,8 @@ def _document(form: Form, tags: tuple[str, ...], *, with_headers: bool) -> dict[
 _Piece = str | Sequence[str]
 
 
-def _personalizations(batch: FormBatch, shape: _Shape) -> str | None:
-    """The personalizations, joined by commas; None where a value holds the tags' prefix.
+def _personalizations(batch: FormBatch, shape: _Shape) -> list[_Piece] | None:
+    """What a personalization is; None where a value holds the tags' prefix.
 
     Made by columns: one that needs no escaping, as most, is not looked at value by value.
     """
@@ -196,8 +203,7 @@ def _personalizations(batch: FormBatch, shape: _Shape) -> str | None:
     arguments = [(ARGUMENT + name, [_escaped(column)]) for name, column in metadata.items()]
     attempt = (f"{ARGUMENT}attempt", [_quoted(batch.key)])
     pieces += [*_object("custom_args", [attempt, *arguments]), "}"]
-    columns = [repeat(piece) if isinstance(piece, str) else piece for piece in _merged(pieces)]
-    return ",".join(map("".join, zip(*columns, strict=False)))
+    return list(_merged(pieces))
 
 
 def _object(name: str, fields: Iterable[tuple[str, Sequence[_Piece]]]) -> list[_Piece]:
