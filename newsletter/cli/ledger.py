@@ -53,14 +53,22 @@ def status(
         str | None,
         typer.Argument(metavar="[SEND]", help="A send's name or its issue; all without it."),
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show how it goes on until it is over; lines where piped."),
+    ] = False,
     as_json: JsonOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Show where a send stands, or all of them."""
+    from newsletter.cli.watching import watch as keep_watching
     from newsletter.delivery import list_status
     from newsletter.delivery import status as status_of
 
     context = open_context(workspace)
+    if watch:
+        keep_watching(context, send, as_json)
+        return
     with context.store.read() as connection:
         if send is None:
             documents = list_status(connection, context.workspace, context.clock.now())

@@ -50,7 +50,9 @@ def _root(workspace: base.WorkspaceOption = None) -> None:
 
 
 #: These end in order from their first moment on: with 0 on SIGTERM, with 130 on Ctrl-C.
-_LONG_RUNNING = frozenset({"scheduler", "worker", "web", "run", "mailbox", "preview", "demo"})
+_LONG_RUNNING = frozenset(
+    {"scheduler", "worker", "web", "run", "mailbox", "preview", "demo", "--watch"}
+)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from newsletter.delivery.status import (
     counts,
     export_rows,
     list_status,
+    sends_that_go_on,
     status,
 )
 from newsletter.delivery.verifying import verify
@@ -42,6 +43,7 @@ __all__ = [
     "resolve",
     "resume",
     "run_due",
+    "sends_that_go_on",
     "status",
     "verify",
     "worked_on",

@@ -14,6 +14,7 @@ from newsletter.delivery.counting import by_state
 from newsletter.delivery.guard import quarantine
 from newsletter.delivery.naming import find_send
 from newsletter.delivery.progress import progress
+from newsletter.delivery.transitions import OVER
 from newsletter.drafting import issue_digest, load_issue
 from newsletter.errors import NewsletterError
 from newsletter.store import Store
@@ -28,7 +29,7 @@ def status(
 ) -> dict[str, Any]:
     """The contract's status of one send, by its name or its issue's. Raises `NotFound`.
 
-    With `now` the reason also tells what a send is waiting for at that moment, and its rate is told.
+    With `now` the reason also tells what the send waits for at that moment, and its rate is known.
     """
     send = find_send(connection, name)
     document = _describe(connection, workspace, send, now)
@@ -42,6 +43,12 @@ def list_status(
     """The status of every send, the oldest first."""
     rows = connection.execute(select(sends).order_by(sends.c.id)).all()
     return [_describe(connection, workspace, row, now) for row in rows]
+
+
+def sends_that_go_on(connection: Connection) -> list[str]:
+    """The names of the sends that are not over, the oldest first."""
+    query = select(sends.c.send).where(sends.c.state.not_in(sorted(OVER))).order_by(sends.c.id)
+    return list(connection.execute(query).scalars())
 
 
 def counts(connection: Connection, send_id: int) -> dict[str, int]:
