@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
-from newsletter.settings import Delivery
+from newsletter.settings import Delivery, Settings
 from newsletter.store import notify
 from newsletter.store.schema import batches, deliveries, events, sends, subscribers
 from newsletter.store.types import Instant
@@ -105,6 +105,24 @@ def over_at(wait: timedelta) -> ColumnElement[datetime]:
     """Of a send, when its sample has been waited for; NULL while some of it waits to be sent."""
     microseconds = wait // timedelta(microseconds=1)
     return type_coerce(type_coerce(sends.c.canary_at, BigInteger) + microseconds, Instant)
+
+
+def ends(connection: Connection, wait: timedelta) -> list[datetime]:
+    """When the samples that are out now have been waited for."""
+    query = select(over_at(wait)).where(
+        sends.c.state == "sending",
+        sends.c.canary_at.is_not(None),
+        sends.c.canary_passed.is_not(True),
+    )
+    return list(connection.execute(query).scalars())
+
+
+def reason(settings: Settings, send: Row[Any]) -> str:
+    """What a send waits for whose sample is out; '' for any other."""
+    if send.state != "sending" or send.canary_at is None or send.canary_passed:
+        return ""
+    until = (send.canary_at + settings.delivery.canary_wait).astimezone(settings.site.zone)
+    return f"its canary is out; the others follow at {until:%Y-%m-%d %H:%M} if all is well"
 
 
 def judge(runtime: DeliveryRuntime) -> None:

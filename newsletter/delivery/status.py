@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from newsletter.clock import isoformat
-from newsletter.delivery import pacing
+from newsletter.delivery import canary, pacing
 from newsletter.delivery.counting import by_state
 from newsletter.delivery.guard import quarantine
 from newsletter.delivery.naming import find_send
@@ -130,7 +130,8 @@ def _wait(
 ) -> str:
     if send.state != "sending" or now is None:
         return ""
-    return pacing.reason(connection, workspace.settings, send, now)
+    settings = workspace.settings
+    return canary.reason(settings, send) or pacing.reason(connection, settings, send, now)
 
 
 def _quarantine(connection: Connection, send: Row[Any]) -> str:

@@ -7,6 +7,7 @@ an engine sleeps until then and never spins.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, case
@@ -29,7 +30,12 @@ def next_wake(
     """
     ready_at = _ready_at(connection, runtime, now)
     paces = _paces(connection, runtime, now, entries)
-    return pacing.next_moment(connection, now, paces, ready_at)
+    moment = pacing.next_moment(connection, now, paces, ready_at)
+    if moment is not None and moment.at > now:
+        wait = runtime.workspace.settings.delivery.canary_wait
+        if moment.at in canary.ends(connection, wait):
+            return replace(moment, why="canary")
+    return moment
 
 
 def next_change(
