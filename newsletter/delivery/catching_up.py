@@ -41,12 +41,15 @@ def catch_up(
     ).one()
     _settle_doubts(connection, part, record, runtime.clock.now())
     batch = _Batch(connection, runtime, send, part)
-    batch.tries = max([part.tries, *batch.tries_known(record)])
+    known_tries = batch.tries_known(record)
+    batch.tries = max([part.tries, *known_tries])
     pending = _rows(connection, part, "pending")
     found = {row.position: record.messages.get(comparison_key(row.email)) for row in pending}
     batch.accept({position: known for position, known in found.items() if known is not None})
     missing = [position for position, known in found.items() if known is None]
-    if missing and not record.complete:
+    # Of a request that was taken as a whole, whoever is not listed may have been in it.
+    unlisted = any(batch.key(number) in record.wholes for number in known_tries)
+    if missing and (unlisted or not record.complete):
         batch.lose(missing)
         missing = []
     connection.execute(
@@ -78,7 +81,7 @@ class _Batch:
         self.now = runtime.clock.now()
         self.tries = int(part.tries)
 
-    def _key(self, number: int) -> str:
+    def key(self, number: int) -> str:
         send = self.send
         return attempt_key(
             self.runtime.workspace.key, send.send, send.created_at, self.part.number, number
@@ -87,7 +90,7 @@ class _Batch:
     def tries_known(self, record: Record) -> list[int]:
         """The tries of this batch that a provider has: their keys are used up."""
         further = range(self.tries + 1, self.tries + TRIES + 1)
-        return [number for number in further if self._key(number) in record.keys]
+        return [number for number in further if self.key(number) in record.keys]
 
     def accept(self, found: dict[int, Known]) -> None:
         """Write down who was accepted, an attempt for each provider."""
@@ -106,7 +109,7 @@ class _Batch:
     def _open(self, positions: Sequence[int], provider: str) -> Attempt:
         self.tries += 1
         attempt = Attempt(
-            id=self._key(self.tries),
+            id=self.key(self.tries),
             send_id=self.send.id,
             batch=self.part.number,
             positions=tuple(positions),
@@ -132,9 +135,10 @@ def _settle_doubts(connection: Connection, part: Row[Any], record: Record, now: 
         assert attempt is not None
         mine = [row for row in _rows(connection, part, "in_doubt") if row.attempt == attempt_id]
         found = {
-            row.position: known.provider_message_id
+            row.position: record.wholes[attempt_id] if known is None else known.provider_message_id
             for row in mine
             if (known := record.messages.get(comparison_key(row.email))) is not None
+            or attempt_id in record.wholes
         }
         accept_found(connection, attempt, found, now)
         if record.complete:

@@ -49,19 +49,22 @@ class Record:
     complete: bool = False
     failed: str = ""
     asked: int = 0
+    # Attempts that were taken as a whole, though not all in them may be listed: key → id.
+    wholes: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: Record) -> None:
         """Take in what one more provider has."""
         self.complete = other.complete and (self.complete or not self.asked)
         self.asked += 1
         self.failed = self.failed or other.failed
+        self.wholes |= other.wholes
         for address, known in other.messages.items():
             self.messages.setdefault(address, known)
 
     @cached_property
     def keys(self) -> frozenset[str]:
         """The keys of all attempts that were accepted."""
-        return frozenset(known.attempt for known in self.messages.values())
+        return frozenset([*self.wholes, *(known.attempt for known in self.messages.values())])
 
 
 async def ask(
@@ -177,6 +180,8 @@ class _ByKeys:
         return counts
 
     def _keep(self, key: str, found: Found) -> None:
+        if found.whole:
+            self.found.wholes[key] = found.whole
         for address, message in found.messages.items():
             known = Known(self.provider.settings.name, message, key)
             self.found.messages.setdefault(comparison_key(address), known)
