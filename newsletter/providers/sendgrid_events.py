@@ -43,6 +43,47 @@ _KINDS = {
     "click": EventType.CLICKED,
 }
 
+# SendGrid's own fields of an event; any other text among them is a custom argument.
+_OWN = frozenset(
+    {
+        "asm_group_id",
+        "attempt",
+        "bounce_classification",
+        "category",
+        "cert_err",
+        "email",
+        "event",
+        "ip",
+        "marketing_campaign_id",
+        "marketing_campaign_name",
+        "marketing_campaign_split_id",
+        "marketing_campaign_version",
+        "pool",
+        "reason",
+        "response",
+        "send_at",
+        "sg_content_type",
+        "sg_event_id",
+        "sg_machine_open",
+        "sg_message_id",
+        "sg_template_id",
+        "sg_template_name",
+        "singlesend_id",
+        "singlesend_name",
+        "smtp-id",
+        "status",
+        "template_hash",
+        "template_id",
+        "template_version_id",
+        "timestamp",
+        "tls",
+        "type",
+        "url",
+        "url_offset",
+        "useragent",
+    }
+)
+
 # "XBg2anf2TqCy6WXKQFhieQ.filter0905p1mdw1-4434-59E0C6FF-3.0": the request's id (which in old ones
 # has dots itself), then the server and the recipient.
 _MESSAGE_ID = re.compile(r"(.+?)\.(?:filter|recvd).*")
@@ -158,13 +199,17 @@ def _event(document: Mapping[str, Any], number: int) -> Event:
         url=text(document, "url"),
         user_agent=agent,
         machine=document.get("sg_machine_open") is True or (bool(agent) and is_machine(agent)),
-        metadata={
-            name.removeprefix(ARGUMENT): str(value)
-            for name, value in document.items()
-            if name.startswith(ARGUMENT)
-        },
+        metadata=_arguments(document),
         tags=_categories(document),
     )
+
+
+def _arguments(document: Mapping[str, Any]) -> dict[str, str]:
+    """The message's custom arguments: those that we gave, by our names, and others'."""
+    texts = {name: value for name, value in document.items() if isinstance(value, str)}
+    others = {name: value for name, value in texts.items() if name not in _OWN}
+    ours = {n.removeprefix(ARGUMENT): v for n, v in others.items() if n.startswith(ARGUMENT)}
+    return {n: v for n, v in others.items() if not n.startswith(ARGUMENT)} | ours
 
 
 def _bounce(document: Mapping[str, Any]) -> Literal["hard", "soft"]:

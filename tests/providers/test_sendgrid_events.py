@@ -114,6 +114,14 @@ def test_many_events_come_in_one_webhook_and_others_say_nothing(signer: Sendgrid
     assert events[0].tags == ("k1",)
 
 
+def test_custom_arguments_are_metadata_and_sendgrids_own_fields_are_not(
+    signer: SendgridServer,
+) -> None:
+    record = document("deferred", attempt="5", pool={"name": "p"}, delivery="x", shop="7", tls=1)
+    (event,) = read(webhook(signer, record), signer.public_key)
+    assert event.metadata == {"attempt": "k1", "delivery": "7.1", "shop": "7"}
+
+
 def test_the_requests_id_begins_the_messages() -> None:
     old = "14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0"
     assert request_id(old) == "14c5d75ce93.dfd.64b469"
