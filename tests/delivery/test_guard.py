@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,6 +24,7 @@ from newsletter.store.place import other_timeline
 from newsletter.store.schema import batches, ledger, outbox, sends
 from newsletter.workspace import Workspace
 from support.ledger import RecordingProvider, World, everybody, make_world
+from support.site import ROOT
 from support.snapshots import Database
 
 Made = Callable[..., World]
@@ -392,3 +394,19 @@ def test_a_request_that_may_not_leave_any_more_does_not() -> None:
     refused, made = asyncio.run(go())
     assert isinstance(refused, NeverLeft)
     assert isinstance(made, Response)
+
+
+# --- the promise ----------------------------------------------------------------------------------
+
+
+def test_every_test_that_the_promise_names_is_there() -> None:
+    page = (ROOT / "docs" / "delivery.md").read_text(encoding="utf-8")
+    promise = page[page.index("### What may go wrong") : page.index("## Restore guard")]
+    named = set(re.findall(r"`(test_\w+)`", promise))
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 20
+    assert named <= there, named - there
