@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_ALIAS = re.compile(rb'"Alias":"([^"]+)"')
 _ROOM = 1 << 20
 
 
@@ -78,7 +79,11 @@ class _Sink(asyncio.BufferedProtocol):
         if path.startswith(b"/v3/mail/send"):
             return b"202 Accepted", b"X-Message-Id: m%d\r\n" % self.counts["requests"], b""
         if path.startswith(b"/templates"):
-            return b"200 OK", b"", b'{"TemplateId":1,"Alias":"bench","Active":true}'
+            if method == b"GET":
+                return b"422 Unprocessable Entity", b"", b'{"ErrorCode":1101,"Message":"none"}'
+            made = _ALIAS.search(self.buffer, self.head_bytes, self.needed)
+            alias = made[1] if made else b""
+            return b"200 OK", b"", b'{"ErrorCode":0,"TemplateId":1,"Alias":"%s"}' % alias
         if path.startswith(b"/email/batch"):
             items = [
                 b'{"ErrorCode":0,"Message":"OK","MessageID":"m-%d","To":"%s"}' % pair

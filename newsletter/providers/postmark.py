@@ -385,7 +385,7 @@ def _is_to(item: Mapping[str, Any], recipient: str) -> bool:
     given = item.get("To")
     if not isinstance(given, str):
         return False
-    if given == recipient or given.endswith(f" <{recipient}>"):
+    if given == recipient or given.endswith(f"<{recipient}>"):
         return True  # nearly always; to take an address apart costs as much as all the rest
     return parseaddr(given)[1].lower() == recipient.lower()
 

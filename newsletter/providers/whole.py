@@ -17,6 +17,7 @@ from newsletter.providers.pieces import Pieces
 
 _T = TypeVar("_T")
 _KEPT_FORMS = 16
+_SMALL = 8_192  # bytes of a document that is copied as a whole
 
 
 class Stencil:
@@ -34,8 +35,10 @@ class Stencil:
         parts: list[bytes] = re.split(f"{mark}([0-9]+){mark}".encode(), marked)
         self._count = places
         self._places = [int(place) for place in parts[1::2]]
-        self._first = parts.copy()
-        self._next = [b"," + parts[0], *parts[1:]]
+        self._parts = parts
+        self._format: bytes | None = None
+        if sum(map(len, parts)) < _SMALL:
+            self._format = b"%s".join(part.replace(b"%", b"%%") for part in parts[::2])
         layout = orjson.dumps([self._places, [len(part) for part in parts[::2]]])
         self._digest = hashlib.sha256(layout + b"".join(parts[::2])).digest()
 
@@ -52,13 +55,17 @@ class Stencil:
         if len(encoded) != count * len(everybody):
             raise ValueError("recipients of one form have equally many values and metadata")
         pieces = [before, b"["]
-        parts = self._first
         for start in range(0, len(encoded), count):
-            filled = parts.copy()
-            filled[1::2] = [encoded[start + place] for place in self._places]
-            pieces += filled
-            parts = self._next
-        pieces += [b"]", after]
+            filled = [encoded[start + place] for place in self._places]
+            if self._format is not None:
+                pieces += (self._format % tuple(filled), b",")
+            else:
+                parts = self._parts.copy()
+                parts[1::2] = filled
+                pieces += parts
+                pieces.append(b",")
+        pieces[-1] = b"]"
+        pieces.append(after)
         # A line break is in none of them: it is escaped.
         told = [self._digest, b"%d" % count, before, after, *encoded]
         return Pieces(pieces), hashlib.sha256(b"\n".join(told)).hexdigest()
