@@ -88,7 +88,8 @@ class _Engine:
     async def run(self) -> None:
         try:
             while not self.runtime.stop.is_set():
-                if self.house_is_due():
+                kept = self.house_is_due()
+                if kept:
                     self.keep_house()
                     if await self.questions.ask():  # sends that were met for the first time
                         self.keep_house()
@@ -96,7 +97,7 @@ class _Engine:
                 launched |= fill_more(self.runtime)  # while requests are in flight
                 if self.tasks:
                     await self.wait(self.until_free())
-                elif not launched and not await self.rest():
+                elif not launched and not await self.rest(kept):
                     return
         finally:
             await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -313,10 +314,14 @@ class _Engine:
         for task in ended:
             task.result()
 
-    async def rest(self) -> bool:
-        """Nothing is in flight: sleep until there may be work; false if there will be none."""
+    async def rest(self, kept: bool) -> bool:
+        """Nothing is in flight: sleep until there may be work; false if there will be none.
+
+        `kept` is whether the house was kept just now.
+        """
         runtime = self.runtime
-        self.keep_house()
+        if not kept:
+            self.keep_house()
         if self.report.quarantine:
             return False
         if self.tasks:

@@ -55,7 +55,7 @@ class Paced:
     log: Log
 
     def run(self, workers: int = 1, **changes: Any) -> None:
-        values: dict[str, Any] = {"policy": Policy(poll=timedelta(hours=1)), **changes}
+        values: dict[str, Any] = {"policy": Policy(poll=timedelta(hours=8)), **changes}
 
         async def go() -> None:
             runs = [
@@ -128,9 +128,8 @@ def test_a_burst_after_a_pause_is_one_batch(paced):
 def test_a_lease_that_is_rolled_back_costs_nothing_and_a_grant_is_given_once(store):
     entry = ProviderSettings(name="main", kind="mailbox", rate="10/s")
     for _ in range(2):
-        with pytest.raises(RuntimeError), store.begin() as connection:
+        with store.engine.connect() as connection:  # of a worker that is killed before its commit
             assert pacing.grant(connection, entry, "", 5, NOON)
-            raise RuntimeError("the worker is killed")
     with store.begin() as connection:
         assert pacing.grant(connection, entry, "", 5, NOON)
         assert not pacing.grant(connection, entry, "", 5, NOON + timedelta(seconds=0.4))
@@ -210,6 +209,7 @@ def test_a_warm_up_spreads_a_send_over_days(paced, workers):
     assert (first.hour, first.minute) == (0, 0)
     assert here.world.received_once(40)
     assert here.world.verify() == []
+    assert here.clock.sleeps < 200, "it spins"
 
 
 def test_a_day_is_counted_through_restarts(paced):
@@ -273,7 +273,7 @@ FRIDAY_EVENING = datetime(2027, 3, 26, 19, 59, 57, tzinfo=UTC)  # clocks go forw
 
 def test_outside_its_hours_nothing_new_leaves_and_doubts_are_settled(paced):
     here = paced(
-        'rate = "1/s"', 'windows = ["mon-fri 08:00-20:00"]', 8, at=FRIDAY_EVENING, batch_size=1
+        'rate = "1/s"', 'windows = ["mon-fri 08:00-20:00"]', 5, at=FRIDAY_EVENING, batch_size=1
     )
     here.world.provider.faults = [None, lost_before]
     here.run()
@@ -286,7 +286,8 @@ def test_outside_its_hours_nothing_new_leaves_and_doubts_are_settled(paced):
         here.world.provider.lookups
     )
     assert here.world.provider.lookups
-    assert here.world.received_once(8)
+    assert here.world.received_once(5)
+    assert here.clock.sleeps < 200, "it spins"
 
 
 def test_a_run_until_idle_does_not_wait_for_tomorrow(paced):

@@ -9,10 +9,16 @@ import pytest
 from sqlalchemy import select
 
 from newsletter.errors import Conflict, DoesNotHold, NotFound
-from newsletter.scheduling import approve, edition_states, schedule
+from newsletter.scheduling import (
+    approve,
+    edition_states,
+    editions_tick,
+    next_moment,
+    schedule,
+)
 from newsletter.scheduling.editions import clockwork
 from newsletter.store import Store, open_store
-from newsletter.store.schema import outbox
+from newsletter.store.schema import outbox, sends
 from newsletter.workspace import Workspace
 from support.editions import WEEKLY, Newsroom, add_articles
 
@@ -44,6 +50,28 @@ def yes(room: Newsroom, slug: str = SLUG) -> Any:
 
 def issue(room: Newsroom, slug: str = SLUG) -> Any:
     return room.workspace.issues / slug / "issue.md"
+
+
+def test_an_edition_in_local_time_is_sent_as_the_first_zone_gets_to_its_hour(
+    make_room: Callable[..., Newsroom],
+) -> None:
+    room = make_room(edition=WEEKLY + "local_time = true\n")
+    for moment in (BEFORE, "2026-11-23T19:00:00+00:00"):  # 14 hours before the usual draft
+        room.at(moment)
+        editions_tick(room.workspace, room.store, room.clock)
+    assert room.state == ("drafted", "")
+    yes(room)
+    room.at("2026-11-25T18:59:59+00:00")
+    editions_tick(room.workspace, room.store, room.clock)
+    assert room.state == ("approved", "")
+    due = next_moment(room.workspace, room.store, room.clock.now())
+    assert due is not None
+    assert due.isoformat() == "2026-11-25T19:00:00+00:00"
+    room.at(due.isoformat())
+    editions_tick(room.workspace, room.store, room.clock)
+    with room.store.read() as connection:
+        row = connection.execute(select(sends.c.at, sends.c.starts_at, sends.c.local_time)).one()
+    assert (row.at.isoformat(), row.starts_at, row.local_time) == (HOUR, due, True)
 
 
 def test_an_approved_draft_goes_out_at_its_hour_and_the_editors_are_told(room: Newsroom) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select, update
 from newsletter.audience import segments
 from newsletter.delivery import cancel, status
 from newsletter.errors import BadInput, Conflict, DoesNotHold, NotFound
-from newsletter.scheduling import freeze, reschedule, schedule
+from newsletter.scheduling import freeze, parse_local_time, reschedule, schedule
 from newsletter.store import Store
 from newsletter.store.schema import (
     frozen_issues,
@@ -258,6 +258,29 @@ def test_bad_input_has_its_exit_code_and_says_what_is_wrong(
     ran = cli(*arguments, "--json", cwd=workspace, env=now)
     assert (ran.code, ran.out) == (code, ""), ran.err
     assert told in ran.err
+
+
+def test_a_send_in_local_time_starts_where_the_day_begins(
+    office: Workspace, store: Store, clock: Any
+) -> None:
+    done = schedule(office, store, clock, "hello", at=AT, offline=True, local_time=True)
+    assert done.as_json()["starts_at"] == "2026-11-25T19:00:00Z"  # 09:00 at UTC+14
+    london = office.settings.site.zone
+    summer = datetime(2027, 7, 1, 8, tzinfo=UTC)  # 09:00 in London
+    reschedule(store, clock, "hello.1", summer, zone=london)
+    with store.read() as connection:
+        row = connection.execute(select(sends.c.at, sends.c.starts_at, sends.c.local_time)).one()
+    assert tuple(row) == (summer, datetime(2027, 6, 30, 19, tzinfo=UTC), True)
+
+
+def test_a_local_time_names_no_other_zone(workspace: Workspace, cli: Callable[..., Any]) -> None:
+    at = ("schedule", "hello", "--local-time", "--at", "2036-11-26 09:00")
+    ran = cli(*at, "--tz", "Asia/Tokyo", cwd=workspace)
+    assert (ran.code, "--tz" in ran.err) == (2, True)
+    zone = workspace.settings.site.zone
+    with pytest.raises(BadInput, match="no offset"):
+        parse_local_time("2036-11-26T09:00Z", zone, AT)
+    assert parse_local_time("2036-11-26 09:00", zone, AT) == datetime(2036, 11, 26, 9, tzinfo=UTC)
 
 
 def test_schedule_and_reschedule_by_command(workspace: Workspace, cli: Callable[..., Any]) -> None:

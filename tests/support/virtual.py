@@ -17,6 +17,7 @@ class VirtualClock:
     def __init__(self, now: datetime = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)) -> None:
         self.moment = now
         self.elapsed = 0.0  # seconds on the loops, which no change of the clock alters
+        self.sleeps = 0
 
     def now(self) -> datetime:
         return self.moment
@@ -25,6 +26,7 @@ class VirtualClock:
         self.leap(timedelta(**delta).total_seconds())
 
     async def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
         await asyncio.sleep(seconds)
 
     def leap(self, seconds: float) -> None:
