@@ -7,6 +7,7 @@ The sample is the send's first batches. Nothing here leases or sends.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import exp, lgamma, log, log1p
@@ -149,22 +150,19 @@ def overrule(connection: Connection, send_id: int) -> None:
 def figures(connection: Connection, send_id: int, canary: int) -> Figures:
     """Count what is known of the sample's messages; cheap, whatever the size of the send."""
     mine = (batches.c.send_id == send_id, batches.c.number <= canary)
-    last = select(func.max(batches.c.hi)).where(*mine).scalar_subquery()
-    within = (deliveries.c.send_id == send_id, deliveries.c.position <= last)
-    done = select(func.coalesce(func.sum(batches.c.hi - batches.c.lo + 1), 0)).where(
+    query = select(batches.c.lo, batches.c.hi, batches.c.counts).where(
         *mine, batches.c.state == "done"
     )
-    by_state = (
-        select(deliveries.c.state, func.count().label("number"))
-        .where(*within, deliveries.c.state.in_(["skipped", "in_doubt", "rejected"]))
-        .group_by(deliveries.c.state)
-    )
-    count = {row.state: row.number for row in connection.execute(by_state)}
-    left = connection.execute(done).scalar_one() - count.get("skipped", 0)
+    count: Counter[str] = Counter()
+    for row in connection.execute(query):
+        known = row.counts
+        count.update(_rows_of(connection, send_id, row.lo, row.hi) if known is None else known)
+    last = select(func.max(batches.c.hi)).where(*mine).scalar_subquery()
+    within = (deliveries.c.send_id == send_id, deliveries.c.position <= last)
     return Figures(
-        messages=max(0, left - count.get("in_doubt", 0)),
+        messages=count.total() - count["skipped"] - count["in_doubt"],
         # As canonical JSON, in which nothing else is spelt like this.
-        bounced=count.get("rejected", 0)
+        bounced=count["rejected"]
         + _people(
             connection,
             *within,
@@ -173,6 +171,16 @@ def figures(connection: Connection, send_id: int, canary: int) -> Figures:
         ),
         complained=_people(connection, *within, events.c.type == "complained"),
     )
+
+
+def _rows_of(connection: Connection, send_id: int, lo: int, hi: int) -> dict[str, int]:
+    """The deliveries of a batch by state, where its counts are not known at the moment."""
+    query = (
+        select(deliveries.c.state, func.count())
+        .where(deliveries.c.send_id == send_id, deliveries.c.position.between(lo, hi))
+        .group_by(deliveries.c.state)
+    )
+    return dict(connection.execute(query).tuples().all())
 
 
 def verdict(settings: Delivery, found: Figures, *, early: bool) -> str:

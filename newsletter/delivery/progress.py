@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, Row, Text, and_, func, select, type_coerce
 
 from newsletter.clock import isoformat
 from newsletter.delivery import breaker, canary
@@ -23,7 +23,8 @@ from newsletter.store.schema import attempts, batches, deliveries, sends, waves
 #: Over which time the rate is taken.
 LATELY = timedelta(minutes=1)
 _REASONS = 8
-_REASONS_READ = 1000
+_BATCHES_READ = 20  # for the reasons of one state
+_ROWS_READ = 1000
 _REASON_LENGTH = 120
 _ADDRESS = re.compile(r"[^\s<>,;:]+@[^\s<>,;:]+")
 
@@ -44,7 +45,7 @@ def progress(
         "rate": rate,
         "eta": eta,
         "providers": _providers(connection, send, counts),
-        "errors": _errors(connection, send.id),
+        "errors": _errors(connection, send.id, counts),
         "canary": _canary(connection, settings, send),
     }
 
@@ -107,33 +108,60 @@ def _by_attempts(connection: Connection, send_id: int, names: list[str]) -> dict
     return found
 
 
-def _errors(connection: Connection, send_id: int) -> list[dict[str, Any]]:
-    """The reasons that most recipients have not got it for, the most frequent first."""
-    of_send = deliveries.c.send_id == send_id
-    wrong = deliveries.c.state.in_(["rejected", "bounced", "complained", "in_doubt"])
-    found = _reasons(connection, select(deliveries.c.reason, func.count()).where(of_send, wrong))
-    within = and_(
-        deliveries.c.send_id == batches.c.send_id,
-        deliveries.c.position.between(batches.c.lo, batches.c.hi),
-        deliveries.c.state == "pending",
-        deliveries.c.reason != "",
-    )
-    failing = (
-        select(deliveries.c.reason, func.count())
-        .join_from(batches, deliveries, within)
-        .where(batches.c.send_id == send_id, batches.c.failing_since.is_not(None))
-    )
-    found += _reasons(connection, failing)
+def _errors(
+    connection: Connection, send_id: int, counts: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """The reasons that most recipients have not got it for, the most frequent first.
+
+    They are read in the last batches that have any, and stand for those of the others.
+    """
+    found: Counter[str] = Counter()
+    for state in ("rejected", "bounced", "complained", "in_doubt"):
+        if not counts[state]:
+            continue
+        some = (
+            select(batches.c.lo, batches.c.hi)
+            .where(
+                batches.c.send_id == send_id,
+                type_coerce(batches.c.counts, Text).contains(f'"{state}"'),
+            )
+            .order_by(batches.c.number.desc())
+            .limit(_BATCHES_READ)
+        ).subquery()
+        query = (
+            select(deliveries.c.reason)
+            .join_from(some, deliveries, deliveries.c.position.between(some.c.lo, some.c.hi))
+            .where(deliveries.c.send_id == send_id, deliveries.c.state == state)
+        )
+        read = [_told(each) for each in connection.execute(query.limit(_ROWS_READ)).scalars()]
+        for reason, number in Counter(read).items():
+            found[reason] += round(number * max(counts[state], len(read)) / len(read))
+    found += _failing(connection, send_id)
     return [{"reason": reason, "count": number} for reason, number in found.most_common(_REASONS)]
 
 
-def _reasons(connection: Connection, query: Any) -> Counter[str]:
-    """Counted without the addresses in them, by which each recipient's would be another."""
-    grouped = query.group_by(deliveries.c.reason).order_by(func.count().desc())
+def _failing(connection: Connection, send_id: int) -> Counter[str]:
+    """Those who wait in batches that fail, by the reason of the batch's last attempt."""
+    last = and_(
+        attempts.c.send_id == batches.c.send_id,
+        attempts.c.batch == batches.c.number,
+        attempts.c.number == batches.c.tries,
+    )
+    query = (
+        select(attempts.c.reason, batches.c.counts)
+        .join_from(batches, attempts, last)
+        .where(batches.c.send_id == send_id, batches.c.failing_since.is_not(None))
+    )
     found: Counter[str] = Counter()
-    for reason, number in connection.execute(grouped.limit(_REASONS_READ)):
-        found[_ADDRESS.sub("…", reason)[:_REASON_LENGTH] or "no reason was given"] += number
+    for reason, counts in connection.execute(query):
+        if waiting := (counts or {}).get("pending", 0):
+            found[_told(reason)] += waiting
     return found
+
+
+def _told(reason: str) -> str:
+    """Without the addresses in it, by which each recipient's would be another."""
+    return _ADDRESS.sub("…", reason)[:_REASON_LENGTH] or "no reason was given"
 
 
 def _canary(connection: Connection, settings: Settings, send: Row[Any]) -> dict[str, Any] | None:
