@@ -11,28 +11,34 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import NotSupportedError, ProgrammingError
 
 Place = Mapping[str, str]
 
 # The database's oid is its own as long as it lives; the system identifier is the cluster's, and a
 # physical replica's too. The timeline is a new one after each fail-over or recovery to a point in
 # time: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-CONTROLDATA
-_POSTGRESQL = text(
+_CLUSTER = text(
     "SELECT (SELECT system_identifier FROM pg_control_system())::text AS system,"
-    " (SELECT oid FROM pg_database WHERE datname = current_database())::text AS database,"
     " substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline"
 )
+_DATABASE = text("SELECT oid::text FROM pg_database WHERE datname = current_database()")
 
 
 def locate(connection: Connection) -> Place:
     """The place of the connection's database."""
     if connection.dialect.name == "postgresql":
-        row = connection.execute(_POSTGRESQL).one()
+        database = connection.execute(_DATABASE).scalar_one()
+        try:
+            with connection.begin_nested():
+                system, timeline = connection.execute(_CLUSTER).one()
+        except (ProgrammingError, NotSupportedError):  # a service that does not let us, or a cousin
+            system = timeline = ""
         return {
             "kind": "postgresql",
-            "system": row.system,
-            "database": row.database,
-            "timeline": row.timeline,
+            "system": system,
+            "database": database,
+            "timeline": timeline,
         }
     try:
         path = Path(connection.engine.url.database or "").resolve(strict=True)
@@ -52,7 +58,7 @@ def moved(known: Place, now: Place) -> str:
     if known["kind"] != now["kind"]:
         return f"it was a {known['kind']} database and is a {now['kind']} one"
     if now["kind"] == "postgresql":
-        if known["system"] != now["system"]:
+        if known["system"] and now["system"] and known["system"] != now["system"]:
             return "it is in another PostgreSQL cluster"
         if known["database"] != now["database"]:
             return "it is another database of the cluster"
@@ -73,7 +79,8 @@ def same_path(known: Place, now: Place) -> bool:
 
 def other_timeline(known: Place, now: Place) -> bool:
     """Whether the cluster was failed over, or recovered to a point in time, since it was met."""
-    return "timeline" in known and "timeline" in now and known["timeline"] != now["timeline"]
+    was, is_now = known.get("timeline"), now.get("timeline")
+    return bool(was and is_now and was != is_now)
 
 
 def _stands_beside(known: str, now: str) -> bool:

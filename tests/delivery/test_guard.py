@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from newsletter.delivery import DeliveryRuntime
 from newsletter.delivery.mark import FileMark, MemoryMark, Position
@@ -282,6 +282,29 @@ def test_failed_over_with_everything_in_it_postgresql_goes_on(
         connection.execute(update(ledger).values(place=older))
     # Nobody who has a mark has seen it since: it may be a copy that was recovered to a point.
     assert "failed over or recovered" in run(world, mark=FileMark(tmp_path / "new.mark"))
+    store.close()
+
+
+def test_a_user_who_may_not_ask_for_the_cluster_still_has_a_place(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    from newsletter.store import open_store
+    from newsletter.store.place import locate, moved
+
+    store = open_store(postgres_url, tmp_path)
+    with store.begin() as connection:
+        whole = locate(connection)
+    # Functions belong to a database, so that nobody else's test sees it.
+    revoke = "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC"
+    with store.begin() as connection:
+        connection.execute(text(revoke))
+        connection.execute(text("SET LOCAL ROLE pg_read_all_data"))
+        partly = locate(connection)
+        connection.execute(text("SELECT 1"))  # the transaction goes on
+    assert whole["system"]
+    assert partly == {**whole, "system": "", "timeline": ""}
+    assert moved(whole, partly) == ""
+    assert not other_timeline(whole, partly)
     store.close()
 
 

@@ -459,3 +459,20 @@ def replace_position(database: str) -> Any:
     from newsletter.delivery.mark import Position
 
     return Position(database, 99)
+
+
+@pytest.mark.parametrize("real", ["postmark"], indirect=True)
+def test_where_a_provider_lists_too_few_its_total_proves_what_the_keys_have_found(
+    real: Real, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newsletter.providers.postmark._LAST", 2 * BATCH)
+    schedule_send(real.world.store, at=datetime.now(UTC))
+    dump = real.database.dump(real.world.store)
+    assert real.run(requests=3) == ""
+    real.put_back(dump)
+    assert real.run() != ""
+    done = real.reconcile()
+    assert done.released, done.reason
+    assert [vars_of(each) for each in done.sends] == [("milia.1", 3 * BATCH, 5 * BATCH, 0)]
+    assert real.run() == ""
+    check_everybody(real)
