@@ -273,17 +273,17 @@ class Questions:
         if not isinstance(provider, FindsSends):
             return
         found: FoundSend = await provider.find_send(send.send, since=send.created_at)
-        if not found.total:
+        name = provider.settings.name
+        if found.total is None:
+            reason = f"the database was restored, and {name} cannot be asked whether it has "
+            reason += f"messages of a send of this name: {found.reason}"
+        elif found.total:
+            reason = f"{name} has {found.total} messages of a send of this name, from before the "
+            reason += "database was restored: resume it only if they were of something else"
+        else:
             return
         with self.runtime.store.begin() as connection:
-            hold(
-                connection,
-                self.runtime,
-                send.id,
-                f"{provider.settings.name} has {found.total} messages of a send of this name, from "
-                "before the database was restored: resume it only if they were of something else",
-                cause="restored",
-            )
+            hold(connection, self.runtime, send.id, reason, cause="restored")
 
 
 def quarantined(runtime: DeliveryRuntime) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from newsletter.clock import SystemClock
 from newsletter.delivery import Reconciled, quarantine, reconcile, resolve
@@ -200,6 +200,13 @@ def test_a_send_that_was_lost_as_a_whole_is_held_when_it_is_scheduled_again(real
     assert real.run() != ""
     assert real.reconcile().released
     schedule_send(world.store, at=datetime.now(UTC))
+    real.set_faults(lookup_error=1.0)
+    assert real.run() == ""
+    assert world.status(name)["state"] == "held"
+    assert "cannot be asked whether" in world.status(name)["reason"]
+    real.set_faults()
+    with world.store.begin() as connection:  # scheduled once more
+        connection.execute(update(sends).values(state="scheduled", reason=""))
     assert real.run() == ""
     assert world.status(name)["state"] == "held"
     assert "messages of a send of this name" in world.status(name)["reason"]
