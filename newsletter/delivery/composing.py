@@ -50,7 +50,8 @@ class Letter:
     compiled: CompiledIssue
     key: bytes = field(repr=False)  # the workspace's
     media: Callable[[str], bytes] = field(repr=False)
-    #: Forms that are being left at a provider, by its name and theirs.
+    #: Forms that a provider keeps, as was last known, and those being left there: its name, theirs.
+    kept: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False, compare=False)
     making: dict[tuple[str, str], asyncio.Task[bool]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -47,13 +47,18 @@ def standing(
     if not _keeps(provider):
         return "whole"
     form = letter.form(variant)
+    if (provider.settings.name, form.name) in letter.kept:
+        return "kept"
     query = select(kept_forms.c.state, kept_forms.c.retry_at).where(_this(provider, form))
     with runtime.store.read() as connection:
         row = connection.execute(query).one_or_none()
     if row is None:
         return "to make" if form.size * recipients >= WORTH else "whole"
-    if row.state != "asked":
-        return "kept" if row.state == "kept" else "whole"
+    if row.state == "kept":
+        letter.kept.add((provider.settings.name, form.name))
+        return "kept"
+    if row.state == "refused":
+        return "whole"
     waits = row.retry_at is not None and row.retry_at > runtime.clock.now()
     return "whole" if waits else "to make"
 
@@ -94,16 +99,17 @@ async def _make(runtime: DeliveryRuntime, provider: Provider, letter: Letter, fo
 
 
 def note_outcome(
-    connection: Connection, provider: Provider, send_id: int, outcome: Outcome
+    connection: Connection, provider: Provider, letter: Letter, outcome: Outcome
 ) -> None:
     """Where the provider says that a form is gone, the send goes on with whole messages."""
     if not _keeps(provider):
         return
     told = outcome.outcomes if isinstance(outcome, Answered) else (outcome,)
     if any(isinstance(each, Deferred) and each.form_gone for each in told):
+        letter.kept.clear()
         kept = (
             kept_forms.c.provider == provider.settings.name,
-            kept_forms.c.send_id == send_id,
+            kept_forms.c.send_id == letter.send_id,
             kept_forms.c.state == "kept",
         )
         values = {"state": "refused", "reason": "the provider says that it is gone"}

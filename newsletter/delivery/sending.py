@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, case, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from newsletter.audience import segment_select, suppress
 from newsletter.delivery import breaker, failover, forms, guard, leases
@@ -25,7 +35,7 @@ from newsletter.delivery.attempts import (
     refuse_attempt,
     scrub,
 )
-from newsletter.delivery.composing import Letter, build, rows_where
+from newsletter.delivery.composing import ROWS, Letter, build
 from newsletter.delivery.leases import Lease
 from newsletter.delivery.notices import hold, tell_editors
 from newsletter.delivery.pacing.quota import QuotaUsedUp, count_on_day
@@ -106,16 +116,20 @@ def skip_those_who_left(connection: Connection, lease: Lease, now: datetime) -> 
 
 def rows_to_send(connection: Connection, lease: Lease, now: datetime) -> list[Any]:
     """The batch's rows that wait to be sent; who has left since the start is skipped."""
-    waiting = (
-        deliveries.c.send_id == lease.send_id,
-        deliveries.c.position.between(lease.lo, lease.hi),
-        deliveries.c.state == "pending",
-    )
-    rows = rows_where(connection, lease.send_id, *waiting[1:], ~has_left())
-    count = connection.execute(select(func.count()).where(*waiting)).scalar_one()
-    if count != len(rows):
+    batch = {"b_send": lease.send_id, "b_lo": lease.lo, "b_hi": lease.hi}
+    rows = connection.execute(_ROWS_TO_SEND, batch).all()
+    if connection.execute(_WAITING, batch).scalar_one() != len(rows):
         skip_those_who_left(connection, lease, now)
-    return rows
+    return list(rows)
+
+
+_WAITS = (
+    deliveries.c.send_id == bindparam("b_send"),
+    deliveries.c.position.between(bindparam("b_lo"), bindparam("b_hi")),
+    deliveries.c.state == "pending",
+)
+_ROWS_TO_SEND = ROWS.where(*_WAITS, ~has_left())
+_WAITING = select(func.count()).where(*_WAITS)
 
 
 async def send_rows(job: Job, rows: list[Any]) -> None:
@@ -327,7 +341,7 @@ def _record(connection: Connection, job: Job, attempt: Attempt, outcome: Outcome
     runtime, lease = job.runtime, job.lease
     now = runtime.clock.now()
     breaker.note(connection, runtime, job.name, outcome, attempt.started_at)
-    forms.note_outcome(connection, job.provider, lease.send_id, outcome)
+    forms.note_outcome(connection, job.provider, job.letter, outcome)
     match outcome:
         case Answered(outcomes):
             if record_answer(connection, attempt, outcomes, now):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 #: About as many bytes are joined and written at once.
-CHUNK = 256 * 1024
+CHUNK = 512 * 1024
 
 
 class Pieces:

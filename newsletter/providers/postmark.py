@@ -338,7 +338,7 @@ def _outcomes(document: Any, recipients: Sequence[str]) -> Outcome:
     faults: list[str] = []
     for item, recipient in zip(document, recipients, strict=True):
         code = item.get("ErrorCode") if isinstance(item, dict) else None
-        if not isinstance(code, int) or isinstance(code, bool):
+        if type(code) is not int:
             return Unknown("an item without an ErrorCode")
         if code == 0:
             message_id = item.get("MessageID")

@@ -101,15 +101,8 @@ def personals(
         " ".join(filter(None, pair))
         for pair in zip(people.first_names, people.last_names, strict=True)
     ]
-    prefix = hashlib.sha256(f"{compiled.issue}\0".encode())
-
-    def message_hash(subscriber: int) -> str:
-        digest = prefix.copy()
-        digest.update(b"%d" % subscriber)
-        return digest.hexdigest()[:32]
-
     columns = compiled.variants[variant].columns(people)
-    columns.append([message_hash(subscriber) for subscriber in people.subscribers])
+    columns.append([_message_hash(compiled.issue, number) for number in people.subscribers])
     shown = [name.strip() for name in fill_all(_NAME, names)]
     return list(
         map(Personal, zip(shown, people.emails, strict=True), zip(*columns, strict=True), metadata)
