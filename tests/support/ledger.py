@@ -258,7 +258,7 @@ class World:
         self.store = store
         self.clock = clock
         self.provider = provider
-        self.policy = Policy()
+        self.policy = Policy(poll=timedelta(seconds=30))  # nobody else makes work here
 
     def runtime(self, **changes: Any) -> DeliveryRuntime:
         values: dict[str, Any] = {
