@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from newsletter.delivery import breaker, canary
 from newsletter.delivery.attempts import load_attempt, move_rows, scrub, settle_if_clear
@@ -20,7 +20,7 @@ from newsletter.delivery.naming import find_send
 from newsletter.delivery.transitions import LEFT, OVER, delivery_move, move_send
 from newsletter.errors import Conflict
 from newsletter.store import notify
-from newsletter.store.schema import attempts, batches, deliveries, sends
+from newsletter.store.schema import attempts, batches, deliveries
 
 
 def pause(connection: Connection, name: str, now: datetime) -> Row[Any]:
@@ -34,6 +34,8 @@ def pause(connection: Connection, name: str, now: datetime) -> Row[Any]:
 def resume(connection: Connection, name: str, now: datetime) -> Row[Any]:
     """Let a paused or held send go on; what held it is tried again. Over: `Conflict`."""
     send = _not_over(connection, name)
+    # Before the send's own row, as whoever writes an outcome down takes them in this order too.
+    _try_providers(connection, send, now)
     event = "reschedule" if send.filled_at is None else "resume"
     if move_send(connection, send.id, event, reason="", released_at=now, not_before=None):
         _forget_failures(connection, send.id, now)
@@ -128,14 +130,18 @@ def _not_over(connection: Connection, name: str) -> Row[Any]:
     return send
 
 
+def _try_providers(connection: Connection, send: Row[Any], now: datetime) -> None:
+    """Those whose breaker is open are tried at once."""
+    moved = select(batches.c.provider).where(
+        batches.c.send_id == send.id, batches.c.provider.is_not(None)
+    )
+    names = {send.provider, *connection.execute(moved.distinct()).scalars()}
+    for provider in sorted(names):
+        breaker.give_chance(connection, provider, now)
+
+
 def _forget_failures(connection: Connection, send_id: int, now: datetime) -> None:
     """Everything is tried again as if for the first time, doubts that were given up too."""
-    going_through = select(func.coalesce(batches.c.provider, sends.c.provider)).join_from(
-        batches, sends, batches.c.send_id == sends.c.id
-    )
-    of_send = going_through.where(sends.c.id == send_id).distinct()
-    for provider in sorted(connection.execute(of_send).scalars()):
-        breaker.give_chance(connection, provider, now)
     canary.overrule(connection, send_id)
     connection.execute(
         update(batches)

@@ -79,6 +79,10 @@ def test_the_other_takes_over_what_the_first_has_surely_not_got(pair, store):
         notices = connection.execute(select(outbox)).all()
     assert [notice.subject for notice in notices] == ["The provider main keeps failing"]
     assert "*other* takes over" in notices[0].text
+    main, other = two.world.status()["providers"]
+    assert (main["name"], main["accepted"]) == ("main", len(two.main.kept))
+    assert (other["name"], other["accepted"]) == ("other", len(two.other.kept))
+    assert (main["breaker"], other["breaker"]) == ("open", "closed")
     through = {row["email"]: row["provider"] for row in export_rows(store, "milia.1")}
     assert {email for email, name in through.items() if name == "other"} == {
         address for _, address in two.other.kept

@@ -139,7 +139,10 @@ def grouping(
 def last_sampled(groups: Sequence[Group]) -> int:
     """The last position of the canary's sample, which is of the first wave alone; 0: none."""
     first = groups[0].due_at if groups else None
-    return max((each.hi for each in groups if each.sampled and each.due_at == first), default=0)
+    mine = [each for each in groups if each.sampled and each.due_at == first]
+    size = sum(each.hi - each.lo + 1 for each in mine)
+    # Half, as the sample that was asked for is hit only about; a small first wave has none.
+    return mine[-1].hi if 2 * size >= canary.FEWEST else 0
 
 
 def write_waves(connection: Connection, send_id: int, groups: Sequence[Group]) -> None:
