@@ -9,39 +9,32 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
-    Text,
-    TextClause,
-    Update,
     and_,
     bindparam,
     case,
     exists,
     insert,
-    literal_column,
     or_,
     select,
-    text,
     update,
 )
 
-from newsletter.delivery.bulk import from_ranges, run_many, to_ranges
+from newsletter.delivery.bulk import from_ranges, to_ranges
 from newsletter.delivery.counting import forget
+from newsletter.delivery.outcomes import accept_rows, give_reasons, open_rows
 from newsletter.delivery.pacing.quota import give_back
 from newsletter.delivery.transitions import (
     ATTEMPT,
     FINAL,
     LEFT,
     delivery_move,
-    in_states,
     move_attempt,
 )
 from newsletter.providers.base import Accepted, Deferred, Rejected
@@ -50,49 +43,26 @@ from newsletter.store.types import to_microseconds
 
 _log = logging.getLogger(__name__)
 
-_NOW = bindparam("b_now", type_=BigInteger())  # microseconds since 1970
-_MESSAGE = bindparam("b_message", type_=Text())
-_MINE = and_(
-    deliveries.c.send_id == bindparam("b_send"), deliveries.c.attempt == bindparam("b_attempt")
-)
-_THIS_ROW = and_(_MINE, deliveries.c.position == bindparam("b_position"))
-_RANGE = and_(_MINE, deliveries.c.position.between(bindparam("b_lo"), bindparam("b_hi")))
-#: More ranges than this are cheaper row by row, in one executemany.
-_FEW = 8
-
-
-_Message = ColumnElement[str] | TextClause
-_ROW = ("b_send", "b_attempt", "b_position")
-_SPAN = ("b_send", "b_attempt", "b_lo", "b_hi")
-
-
-def _accept(rows: ColumnElement[bool], message: _Message) -> Update:
-    return (
-        delivery_move("accept")
-        .where(rows)
-        .values(reason=literal_column("''"), provider_message_id=message, updated_at=_NOW)
+# Statements of every batch are made once: to make one costs more than to run it.
+_INSERT = insert(attempts)
+_DOUBTFUL = (
+    select(attempts.c.id)
+    .where(
+        attempts.c.send_id == bindparam("b_send"),
+        attempts.c.batch == bindparam("b_batch"),
+        attempts.c.state == "in_doubt",
+        attempts.c.settle_at.is_not(None),
     )
-
-
-def _identify(rows: ColumnElement[bool], message: _Message) -> Update:
-    """An event was faster than the answer: the row only learns its message's id."""
-    unnamed = deliveries.c.provider_message_id.is_(None)
-    left = in_states(deliveries.c.state, tuple(sorted(LEFT)))
-    return update(deliveries).where(rows, unnamed, left).values(provider_message_id=message)
-
-
-# PostgreSQL takes the ids of a range as an array: a join with `unnest` would be planned by
-# statistics that lag behind a fresh send.
-_NTH_MESSAGE = text("(CAST(:b_messages AS text[]))[deliveries.position - :b_lo + 1]")
-_ACCEPT_ONE, _IDENTIFY_ONE = _accept(_THIS_ROW, _MESSAGE), _identify(_THIS_ROW, _MESSAGE)
-_ACCEPT_RANGE, _IDENTIFY_RANGE = _accept(_RANGE, _MESSAGE), _identify(_RANGE, _MESSAGE)
-_ACCEPT_EACH, _IDENTIFY_EACH = _accept(_RANGE, _NTH_MESSAGE), _identify(_RANGE, _NTH_MESSAGE)
-_WITH_REASON = {
-    event: delivery_move(event)
-    .where(_RANGE)
-    .values(reason=bindparam("b_reason", type_=Text()), updated_at=_NOW)
-    for event in ("reject", "defer")
-}
+    .order_by(attempts.c.number)
+    .limit(1)
+)
+_LOCKED = (
+    select(attempts.c.state, attempts.c.not_accepted)
+    .where(attempts.c.id == bindparam("b_attempt"))
+    .with_for_update()
+)
+_FORGOTTEN = select(subscribers.c.id).where(subscribers.c.state == "forgotten")
+_ANYBODY_FORGOTTEN = select(exists(_FORGOTTEN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,46 +109,30 @@ def load_attempt(connection: Connection, attempt: str) -> Attempt | None:
 
 def doubtful_attempt(connection: Connection, send_id: int, batch: int) -> Attempt | None:
     """The batch's oldest attempt in doubt that something can still settle."""
-    query = (
-        select(attempts.c.id)
-        .where(
-            attempts.c.send_id == send_id,
-            attempts.c.batch == batch,
-            attempts.c.state == "in_doubt",
-            attempts.c.settle_at.is_not(None),
-        )
-        .order_by(attempts.c.number)
-        .limit(1)
-    )
-    found = connection.execute(query).scalar_one_or_none()
+    key = {"b_send": send_id, "b_batch": batch}
+    found = connection.execute(_DOUBTFUL, key).scalar_one_or_none()
     return None if found is None else load_attempt(connection, found)
 
 
 def open_attempt(connection: Connection, attempt: Attempt, number: int, provider: str) -> None:
     """Write a try down before it is made; its rows, all pending, become `sending`."""
     connection.execute(
-        insert(attempts).values(
-            id=attempt.id,
-            send_id=attempt.send_id,
-            batch=attempt.batch,
-            number=number,
-            provider=provider,
-            positions=to_ranges(attempt.positions),
-            body_sha256=attempt.body_sha256,
-            state="started",
-            started_at=attempt.started_at,
-        )
+        _INSERT,
+        {
+            "id": attempt.id,
+            "send_id": attempt.send_id,
+            "batch": attempt.batch,
+            "number": number,
+            "provider": provider,
+            "positions": to_ranges(attempt.positions),
+            "body_sha256": attempt.body_sha256,
+            "state": "started",
+            "started_at": attempt.started_at,
+        },
     )
-    moved = 0
-    for lo, hi in to_ranges(attempt.positions):
-        moved += connection.execute(
-            delivery_move("attempt")
-            .where(
-                deliveries.c.send_id == attempt.send_id,
-                deliveries.c.position.between(lo, hi),
-            )
-            .values(attempt=attempt.id, reason="", updated_at=attempt.started_at)
-        ).rowcount
+    moved = open_rows(
+        connection, attempt.send_id, attempt.id, attempt.positions, attempt.started_at
+    )
     if moved != len(attempt.positions):
         raise RowsMoved(f"{moved} of {len(attempt.positions)} rows were still pending")
 
@@ -201,78 +155,30 @@ def record_answer(
     numbered = list(zip(attempt.positions, outcomes, strict=True))
     refused = to_ranges(place for place, outcome in numbered if not isinstance(outcome, Accepted))
     # Locked: whoever doubts it at this moment is waited for, and the answer still counts.
-    state, missed = connection.execute(
-        select(attempts.c.state, attempts.c.not_accepted)
-        .where(attempts.c.id == attempt.id)
-        .with_for_update()
-    ).one()
+    state, missed = connection.execute(_LOCKED, {"b_attempt": attempt.id}).one()
     if "answer" not in ATTEMPT[state]:
         return False
     values = {"not_accepted": refused, "settle_at": None}
     if not move_attempt(connection, attempt.id, "answer", state, now, **values):
         return False
-    not_accepted = len(from_ranges(refused)) - len(from_ranges(missed or []))
-    give_back(connection, attempt.id, not_accepted)
     accepted = {
         place: outcome.provider_message_id
         for place, outcome in numbered
         if isinstance(outcome, Accepted)
     }
-    _accept_rows(connection, attempt, accepted, now)
+    accept_rows(connection, attempt.send_id, attempt.id, accepted, now)
     for event, kind in (("reject", Rejected), ("defer", Deferred)):
         reasons = {
             place: outcome.reason for place, outcome in numbered if isinstance(outcome, kind)
         }
-        _give_reasons(connection, attempt, event, reasons, now)
+        give_reasons(connection, attempt.send_id, attempt.id, event, reasons, now)
     scrub(connection, attempt.send_id, attempt.positions[0], attempt.positions[-1])
+    if state != "started":  # it came late: the batch may be done by now
+        forget(connection, attempt.send_id, attempt.batch)
+    # After the rows, as whoever makes an attempt locks them in this order.
+    not_accepted = len(from_ranges(refused)) - len(from_ranges(missed or []))
+    give_back(connection, attempt.id, not_accepted)
     return True
-
-
-def _accept_rows(
-    connection: Connection, attempt: Attempt, messages: Mapping[int, str], now: datetime
-) -> None:
-    """Rows of the attempt are accepted; rising position → provider message id.
-
-    One id for the whole request makes it one UPDATE for each range of positions.
-    """
-    ranges = to_ranges(messages)
-    mine = (attempt.send_id, attempt.id)
-    when = to_microseconds(now)
-    told = list(messages.values())
-    same = len(set(told)) == 1
-    if len(ranges) > _FEW or not (same or connection.dialect.name == "postgresql"):
-        rows = [(*mine, place, message) for place, message in messages.items()]
-        timed = [(*row, when) for row in rows]
-        if run_many(connection, _ACCEPT_ONE, (*_ROW, "b_message", "b_now"), timed) != len(rows):
-            run_many(connection, _IDENTIFY_ONE, (*_ROW, "b_message"), rows)
-        return
-    for lo, hi in ranges:
-        of_range, told = told[: hi - lo + 1], told[hi - lo + 1 :]
-        if same:
-            values: tuple[Any, ...] = (*mine, lo, hi, of_range[0])
-            accept, identify, names = _ACCEPT_RANGE, _IDENTIFY_RANGE, (*_SPAN, "b_message")
-        else:
-            values = (*mine, lo, hi, of_range)
-            accept, identify, names = _ACCEPT_EACH, _IDENTIFY_EACH, (*_SPAN, "b_messages")
-        if run_many(connection, accept, (*names, "b_now"), [(*values, when)]) != len(of_range):
-            run_many(connection, identify, names, [values])
-
-
-def _give_reasons(
-    connection: Connection, attempt: Attempt, event: str, reasons: Mapping[int, str], now: datetime
-) -> None:
-    """Rows of the attempt move by `event`; rising position → reason, most often the same one."""
-    mine = (attempt.send_id, attempt.id)
-    when = to_microseconds(now)
-    by_reason: dict[str, list[int]] = {}
-    for place, reason in reasons.items():
-        by_reason.setdefault(reason, []).append(place)
-    spans = [
-        (*mine, lo, hi, reason, when)
-        for reason, places in by_reason.items()
-        for lo, hi in to_ranges(places)
-    ]
-    run_many(connection, _WITH_REASON[event], (*_SPAN, "b_reason", "b_now"), spans)
 
 
 def refuse_attempt(connection: Connection, attempt: Attempt, reason: str, now: datetime) -> bool:
@@ -280,8 +186,8 @@ def refuse_attempt(connection: Connection, attempt: Attempt, reason: str, now: d
     values = {"reason": reason, "not_accepted": to_ranges(attempt.positions)}
     if not move_attempt(connection, attempt.id, "refuse", "started", now, **values):
         return False
-    give_back(connection, attempt.id, len(attempt.positions))
     move_rows(connection, attempt, "defer", reason, now)
+    give_back(connection, attempt.id, len(attempt.positions))
     return True
 
 
@@ -311,7 +217,8 @@ def accept_found(
     connection: Connection, attempt: Attempt, found: dict[int, str], now: datetime
 ) -> None:
     """A look-up found messages of an attempt in doubt: position → provider message id."""
-    _accept_rows(connection, attempt, {place: found[place] for place in sorted(found)}, now)
+    rising = {place: found[place] for place in sorted(found)}
+    accept_rows(connection, attempt.send_id, attempt.id, rising, now)
     scrub(connection, attempt.send_id, attempt.positions[0], attempt.positions[-1])
     forget(connection, attempt.send_id, attempt.batch)
 
@@ -349,8 +256,7 @@ def settle_if_clear(connection: Connection, attempt: Attempt, now: datetime) -> 
 
 def scrub(connection: Connection, send_id: int, lo: int, hi: int) -> None:
     """Empty the copies of people who were forgotten while their message was on its way."""
-    forgotten = select(subscribers.c.id).where(subscribers.c.state == "forgotten")
-    if not connection.execute(select(exists(forgotten))).scalar_one():
+    if not connection.execute(_ANYBODY_FORGOTTEN).scalar_one():
         return
     # A provider's words may name the person; why somebody was skipped is said in ours.
     ours = (deliveries.c.reason == "") | (deliveries.c.state == "skipped")
@@ -361,7 +267,7 @@ def scrub(connection: Connection, send_id: int, lo: int, hi: int) -> None:
             deliveries.c.send_id == send_id,
             deliveries.c.position.between(lo, hi),
             deliveries.c.state.in_(sorted(FINAL)),
-            deliveries.c.subscriber_id.in_(forgotten),
+            deliveries.c.subscriber_id.in_(_FORGOTTEN),
         )
         .values(email="", first_name="", last_name="", fields={}, reason=told)
     )

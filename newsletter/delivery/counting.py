@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Text,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -39,6 +40,18 @@ from newsletter.store.schema import batches, count_changes, deliveries, sends
 _BATCHES_A_ROUND = 100
 _CHANGES_A_ROUND = 10_000
 
+_DROP = delete(count_changes).where(
+    count_changes.c.send_id == bindparam("b_send"), count_changes.c.batch == bindparam("b_number")
+)
+_COUNT = (
+    select(deliveries.c.state, func.count().label("number"))
+    .where(
+        deliveries.c.send_id == bindparam("b_send"),
+        deliveries.c.position.between(bindparam("b_lo"), bindparam("b_hi")),
+    )
+    .group_by(deliveries.c.state)
+)
+_COUNT_AND_DROP = _COUNT.add_cte(_DROP.cte("dropped"))
 _WITHIN = and_(
     deliveries.c.send_id == batches.c.send_id,
     deliveries.c.position.between(batches.c.lo, batches.c.hi),
@@ -98,24 +111,20 @@ def recount(connection: Connection, send_id: int, number: int, lo: int, hi: int)
 
     Rows and changes are of one moment: a change that comes later stays to be taken in.
     """
-    told = delete(count_changes).where(
-        count_changes.c.send_id == send_id, count_changes.c.batch == number
-    )
-    query = (
-        select(deliveries.c.state, func.count().label("number"))
-        .where(deliveries.c.send_id == send_id, deliveries.c.position.between(lo, hi))
-        .group_by(deliveries.c.state)
-    )
+    rows = {"b_send": send_id, "b_lo": lo, "b_hi": hi}
+    changes = {"b_send": send_id, "b_number": number}
     if connection.dialect.name == "postgresql":
-        query = query.add_cte(told.cte("told"))
+        found = connection.execute(_COUNT_AND_DROP, {**rows, **changes})
     else:  # one writer: nothing comes between the two
-        connection.execute(told)
-    return {row.state: row.number for row in connection.execute(query)}
+        connection.execute(_DROP, changes)
+        found = connection.execute(_COUNT, rows)
+    return {row.state: row.number for row in found}
 
 
 def forget(connection: Connection, send_id: int, number: int | None = None) -> None:
     """Deliveries of a batch (or of any batch of the send) have changed beside its lease."""
-    statement = update(batches).where(batches.c.send_id == send_id).values(counts=None)
+    known = (batches.c.send_id == send_id, type_coerce(batches.c.counts, Text).is_not(None))
+    statement = update(batches).where(*known).values(counts=None)
     if number is not None:
         statement = statement.where(batches.c.number == number)
     connection.execute(statement)
@@ -167,10 +176,8 @@ def _take_in(connection: Connection) -> None:
         part = connection.execute(_locked(send_id, number)).one_or_none()
         if part is None:
             continue
-        told = delete(count_changes).where(
-            count_changes.c.send_id == send_id, count_changes.c.batch == number
-        )
-        changes = connection.execute(told.returning(count_changes.c.was, count_changes.c.became))
+        told = _DROP.returning(count_changes.c.was, count_changes.c.became)
+        changes = connection.execute(told, {"b_send": send_id, "b_number": number})
         taken = [(was, became) for was, became in changes]
         if part.counts is not None:  # else its rows are counted, which have changed already
             _write(connection, part, changed_by(part.counts, taken))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -17,9 +18,9 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
+    bindparam,
     exists,
     func,
-    literal,
     literal_column,
     or_,
     select,
@@ -67,31 +68,20 @@ def take(
     The send is `sending`; a cancelled send's open batches have only doubts to settle. Batches of
     the pools in `shut` wait.
     """
-    query = _next_open(send_id, provider, now, admitted)
-    if shut:
-        query = query.where(batches.c.pool.not_in(shut))
-    row = connection.execute(query).one_or_none()
+    query = _next_open(provider, admitted.instead_of, admitted.doubts_only, tuple(shut))
+    row = connection.execute(query, {"b_send": send_id, "b_now": now}).one_or_none()
     if row is None:
         return None
-    statement = (
-        update(batches)
-        .where(
-            batches.c.send_id == send_id,
-            batches.c.number == row.number,
-            batches.c.state == "open",
-            batches.c.lease_token == row.lease_token,
-        )
-        .values(
-            state="leased",
-            lease_holder=holder,
-            lease_token=row.lease_token + 1,
-            lease_until=now + duration,
-            # Nothing of it is in doubt, and the token keeps it so: it may go to another provider.
-            provider=row.provider if row.through == provider else provider,
-            counts=None,
-        )
-    )
-    if connection.execute(statement).rowcount != 1:
+    values = {
+        "b_send": send_id,
+        "b_number": row.number,
+        "b_token": row.lease_token,
+        "b_holder": holder,
+        "b_until": now + duration,
+        # Nothing of it is in doubt, and the token keeps it so: it may go to another provider.
+        "b_provider": row.provider if row.through == provider else provider,
+    }
+    if connection.execute(_LEASE, values).rowcount != 1:
         return None
     return Lease(
         send_id=send_id,
@@ -106,9 +96,13 @@ def take(
     )
 
 
-def _next_open(send_id: int, provider: str, now: datetime, admitted: Admission) -> Select[Any]:
+@lru_cache(maxsize=256)
+def _next_open(
+    provider: str, instead_of: tuple[str, ...], doubts_only: bool, shut: tuple[str, ...]
+) -> Select[Any]:
     columns = batches.c
-    own = select(sends.c.provider).where(sends.c.id == send_id).scalar_subquery()
+    now = bindparam("b_now", type_=Instant())
+    own = select(sends.c.provider).where(sends.c.id == columns.send_id).scalar_subquery()
     query = (
         select(
             columns.number,
@@ -122,16 +116,16 @@ def _next_open(send_id: int, provider: str, now: datetime, admitted: Admission) 
             func.coalesce(columns.provider, own).label("through"),
         )
         .where(
-            columns.send_id == send_id,
+            columns.send_id == bindparam("b_send"),
             unfinished(),
             columns.state == "open",
             or_(columns.not_before.is_(None), columns.not_before <= now),
             or_(columns.due_at.is_(None), columns.due_at <= now),
             exists().where(
-                sends.c.id == send_id,
+                sends.c.id == columns.send_id,
                 sends.c.state.in_(["sending", "cancelled"]),
                 or_(sends.c.not_before.is_(None), sends.c.not_before <= now),
-                may_take(provider, admitted.instead_of),
+                may_take(provider, instead_of),
                 released(),
             ),
         )
@@ -139,25 +133,20 @@ def _next_open(send_id: int, provider: str, now: datetime, admitted: Admission) 
         .limit(1)
         .with_for_update(skip_locked=True, of=batches)
     )
-    return query.where(being_settled()) if admitted.doubts_only else query
+    if shut:
+        query = query.where(batches.c.pool.not_in(shut))
+    return query.where(being_settled()) if doubts_only else query
 
 
 def renew(connection: Connection, lease: Lease, now: datetime, duration: timedelta) -> bool:
     """Whether the lease still was ours; it now lasts until `now + duration`."""
-    statement = update(batches).where(*_held(lease)).values(lease_until=now + duration)
-    return connection.execute(statement).rowcount == 1
+    statement = update(batches).where(*_HELD).values(lease_until=now + duration)
+    return connection.execute(statement, _key(lease)).rowcount == 1
 
 
 def count_try(connection: Connection, lease: Lease) -> int | None:
     """The number of the next attempt, or None if the lease was lost or the send stopped."""
-    going = exists().where(sends.c.id == lease.send_id, sends.c.state == "sending")
-    statement = (
-        update(batches)
-        .where(*_held(lease), going)
-        .values(tries=batches.c.tries + 1)
-        .returning(batches.c.tries)
-    )
-    return connection.execute(statement).scalar_one_or_none()
+    return connection.execute(_COUNT_TRY, _key(lease)).scalar_one_or_none()
 
 
 def give_back(
@@ -175,8 +164,7 @@ def give_back(
     """
     if not_before is not None:  # another worker may rest until this lease would have run out
         notify(connection, "sends")
-    held = select(batches.c.number).where(*_held(lease)).with_for_update()
-    if connection.execute(held).one_or_none() is None:
+    if connection.execute(_LOCK_HELD, _key(lease)).one_or_none() is None:
         cancel_rest(connection, lease, now)
         counting.forget(connection, lease.send_id, lease.number)
         return False
@@ -184,20 +172,14 @@ def give_back(
     if "pending" in counts and cancel_rest(connection, lease, now):
         counts = _counts(connection, lease)
     left = not_before is not None or "pending" in counts or _is_doubtful(connection, lease)
-    values: dict[str, object] = {
-        "state": "open" if left else "done",
-        "not_before": not_before,
-        "counts": counts,
-        "lease_holder": None,
-        "lease_until": None,
-    }
+    values = {"b_state": "open" if left else "done", "b_not_before": not_before, "b_counts": counts}
+    statement = _GIVE_BACK
     if failed:
-        values["failures"] = batches.c.failures + 1
-        values["failing_since"] = func.coalesce(batches.c.failing_since, literal(now, Instant()))
+        statement = _GIVE_BACK_FAILED
+        values["b_now"] = now
     elif progress:
-        values |= {"failures": 0, "failing_since": None}
-    statement = update(batches).where(*_held(lease)).values(values)
-    return connection.execute(statement).rowcount == 1
+        statement = _GIVE_BACK_MOVED
+    return connection.execute(statement, {**_key(lease), **values}).rowcount == 1
 
 
 def unfinished() -> ColumnElement[bool]:
@@ -255,15 +237,8 @@ def _counts(connection: Connection, lease: Lease) -> dict[str, int]:
 
 def _is_doubtful(connection: Connection, lease: Lease) -> bool:
     """Whether an attempt of the batch is under way, or waits to be settled."""
-    doubtful = exists().where(
-        attempts.c.send_id == lease.send_id,
-        attempts.c.batch == lease.number,
-        or_(
-            attempts.c.state == "started",
-            and_(attempts.c.state == "in_doubt", attempts.c.settle_at.is_not(None)),
-        ),
-    )
-    return bool(connection.execute(select(doubtful)).scalar_one())
+    key = {"b_send": lease.send_id, "b_number": lease.number}
+    return bool(connection.execute(_IS_DOUBTFUL, key).scalar_one())
 
 
 def failing_since(connection: Connection, lease: Lease) -> datetime | None:
@@ -334,10 +309,55 @@ def break_lease(
     return True
 
 
-def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:
-    return (
-        batches.c.send_id == lease.send_id,
-        batches.c.number == lease.number,
-        batches.c.state == "leased",
-        batches.c.lease_token == lease.token,
+def _key(lease: Lease) -> dict[str, Any]:
+    return {"b_send": lease.send_id, "b_number": lease.number, "b_token": lease.token}
+
+
+# Statements of every batch are made once: to make one costs more than to run it.
+_ONE = (batches.c.send_id == bindparam("b_send"), batches.c.number == bindparam("b_number"))
+_HELD = (*_ONE, batches.c.state == "leased", batches.c.lease_token == bindparam("b_token"))
+_LEASE = (
+    update(batches)
+    .where(*_ONE, batches.c.state == "open", batches.c.lease_token == bindparam("b_token"))
+    .values(
+        state="leased",
+        lease_holder=bindparam("b_holder"),
+        lease_token=batches.c.lease_token + 1,
+        lease_until=bindparam("b_until"),
+        provider=bindparam("b_provider"),
+        counts=None,
     )
+)
+_LOCK_HELD = select(batches.c.number).where(*_HELD).with_for_update()
+_COUNT_TRY = (
+    update(batches)
+    .where(*_HELD, exists().where(sends.c.id == batches.c.send_id, sends.c.state == "sending"))
+    .values(tries=batches.c.tries + 1)
+    .returning(batches.c.tries)
+)
+_GIVE_BACK = (
+    update(batches)
+    .where(*_HELD)
+    .values(
+        state=bindparam("b_state"),
+        not_before=bindparam("b_not_before"),
+        counts=bindparam("b_counts"),
+        lease_holder=None,
+        lease_until=None,
+    )
+)
+_GIVE_BACK_MOVED = _GIVE_BACK.values(failures=0, failing_since=None)
+_GIVE_BACK_FAILED = _GIVE_BACK.values(
+    failures=batches.c.failures + 1,
+    failing_since=func.coalesce(batches.c.failing_since, bindparam("b_now", type_=Instant())),
+)
+_IS_DOUBTFUL = select(
+    exists().where(
+        attempts.c.send_id == bindparam("b_send"),
+        attempts.c.batch == bindparam("b_number"),
+        or_(
+            attempts.c.state == "started",
+            and_(attempts.c.state == "in_doubt", attempts.c.settle_at.is_not(None)),
+        ),
+    )
+)

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, literal_column, or_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Update,
+    bindparam,
+    literal_column,
+    or_,
+    update,
+)
 
 from newsletter.store.schema import attempts, deliveries, sends
 
@@ -143,11 +152,19 @@ def move_attempt(
     connection: Connection, attempt: str, event: str, state: str, now: datetime, **values: Any
 ) -> bool:
     """Move an attempt out of `state`; false when it is in another by now."""
-    to = ATTEMPT[state][event]
-    finished = None if to == "in_doubt" else now
-    statement = (
+    finished = None if ATTEMPT[state][event] == "in_doubt" else now
+    told = {f"b_{name}": value for name, value in {**values, "finished_at": finished}.items()}
+    statement = _attempt_move(event, state, tuple(values))
+    return connection.execute(statement, {"b_id": attempt, **told}).rowcount == 1
+
+
+@lru_cache(maxsize=64)
+def _attempt_move(event: str, state: str, names: tuple[str, ...]) -> Update:
+    return (
         update(attempts)
-        .where(attempts.c.id == attempt, attempts.c.state == state)
-        .values(state=to, finished_at=finished, **values)
+        .where(attempts.c.id == bindparam("b_id"), attempts.c.state == state)
+        .values(
+            state=ATTEMPT[state][event],
+            **{name: bindparam(f"b_{name}") for name in (*names, "finished_at")},
+        )
     )
-    return connection.execute(statement).rowcount == 1
