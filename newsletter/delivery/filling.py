@@ -43,10 +43,14 @@ from newsletter.store.schema import (
 )
 from newsletter.store.types import Instant
 
-#: Recipients in one part: some tenths of a second, in which SQLite's one writer is kept busy.
-PART = 50_000
 _COLUMNS = ["send_id", "position", "subscriber_id", "email", "first_name", "last_name"]
 _COLUMNS += ["fields", "variant", "state", "updated_at"]
+_BEING_FILLED = (
+    select(sends.c.id)
+    .where(sends.c.state == "sending", sends.c.unfilled > 0)
+    .order_by(sends.c.id)
+    .limit(1)
+)
 
 
 class NoVariant(NewsletterError):
@@ -66,14 +70,16 @@ def fill_first(
     now: datetime,
     by: pacing.Grouping,
     batch_size: int,
+    part: int,
 ) -> int:
     """Make the first rows of a send that has just been started; returns how many are eligible.
 
-    Grouped recipients are numbered group by group, which takes all of them at once.
+    `part` is about how many are made now. Grouped recipients are numbered group by group, which
+    takes all of them at once.
     """
     order = by.order(subscribers.c, connection.dialect.name)
     people = segment_select(send.segment, now)
-    last = None if order else _nth(connection, people, _part(batch_size))
+    last = None if order else _nth(connection, people, _whole(part, batch_size))
     here = people if last is None else people.where(subscribers.c.id <= last)
     _insert_rows(connection, send.id, compiled, 0, now, here, order)
     _check_variants(connection, send.id, compiled, 0)
@@ -99,9 +105,8 @@ def fill_first(
 
 def fill_more(runtime: DeliveryRuntime) -> bool:
     """Fill one part of a send that is being filled; false where there is none to be filled here."""
-    query = select(sends.c.id).where(sends.c.state == "sending", sends.c.unfilled > 0)
     with runtime.store.read() as connection:
-        send_id = connection.execute(query.order_by(sends.c.id).limit(1)).scalar_one_or_none()
+        send_id = connection.execute(_BEING_FILLED).scalar_one_or_none()
     if send_id is None:
         return False
     try:
@@ -111,7 +116,8 @@ def fill_more(runtime: DeliveryRuntime) -> bool:
             send = connection.execute(mine).one_or_none()
             if send is None or send.state != "sending" or not send.unfilled:
                 return False
-            _fill_part(connection, send, _part(send.batch_size), runtime.clock.now())
+            size = _whole(runtime.policy.part, send.batch_size)
+            _fill_part(connection, send, size, runtime.clock.now())
             notify(connection, "sends")
     except NoVariant as error:
         with runtime.store.begin() as connection:
@@ -163,9 +169,9 @@ def _fill_part(
         analyze(connection)
 
 
-def _part(batch_size: int) -> int:
-    """The size of a part: whole batches."""
-    return max(1, PART // batch_size) * batch_size
+def _whole(part: int, batch_size: int) -> int:
+    """The part as whole batches."""
+    return max(1, part // batch_size) * batch_size
 
 
 def _nth(connection: Connection, ids: Select[Any], number: int) -> int | None:

@@ -67,7 +67,8 @@ def start_send(
             now = runtime.clock.now()
             settings = runtime.workspace.settings
             by = pacing.grouping(connection, settings, provider.settings, send, now)
-            _fill(connection, now, send, compiled, provider.capabilities, by)
+            part = runtime.policy.part
+            _fill(connection, now, send, compiled, provider.capabilities, by, part)
     except Unreachable:  # the database, not the send, is what fails
         raise
     except Exception as error:  # whatever is wrong with one send must not keep the others waiting
@@ -121,12 +122,13 @@ def _fill(
     compiled: CompiledIssue,
     limits: Capabilities,
     by: pacing.Grouping,
+    part: int,
 ) -> None:
     start = send_move("start").where(*_as_read(send))
     if connection.execute(start.values(started_at=now, filled_at=now, reason="")).rowcount != 1:
         return  # another scheduler was first, or a person changed it
     batch_size = messages_per_request(compiled, limits, _attached_bytes(connection, compiled))
-    total = fill_first(connection, send, compiled, now, by, batch_size)
+    total = fill_first(connection, send, compiled, now, by, batch_size, part)
     notify(connection, "sends")
     _log.info("send %s starts: %d recipients", send.send, total)
 

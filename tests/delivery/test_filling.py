@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from newsletter.delivery import cancel, export_rows, filling, pause, resume
+from newsletter.delivery import cancel, export_rows, pause, resume
 from newsletter.delivery.filling import fill_more
 from newsletter.delivery.start import start_send
 from newsletter.store.schema import batches, deliveries, eligible, segment_members, sends
@@ -16,9 +16,13 @@ from support.ledger import add_people, make_compiled, make_world, schedule_send
 
 
 @pytest.fixture
-def world(workspace, store, clock, monkeypatch):
-    monkeypatch.setattr(filling, "PART", 8)
-    return partial(make_world, workspace, store, clock)
+def world(workspace, store, clock):
+    def make(**values):
+        here = make_world(workspace, store, clock, **values)
+        here.policy = replace(here.policy, part=8)
+        return here
+
+    return make
 
 
 def once(action):
