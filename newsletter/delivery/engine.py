@@ -218,7 +218,7 @@ class _Engine:
                         connection, runtime, lane.provider, send_id, now, busy=lane.busy
                     )
             except Outrun:
-                return False
+                return True  # another worker was faster: ask again
             if found is None:
                 continue
             lane.turns.remove(send_id)

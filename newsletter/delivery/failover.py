@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from newsletter.delivery import breaker
+from newsletter.delivery import breaker, pacing
 from newsletter.delivery.breaker import Opened
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
@@ -157,8 +157,13 @@ def hold_stalled(runtime: DeliveryRuntime) -> None:
     """Hold the sends that wait for a provider which has failed for too long: a person is asked."""
     with runtime.store.read() as connection:
         opened = breaker.open_breakers(connection)
-        latest = runtime.clock.now() - runtime.policy.hold_after
-        late = [state for state in opened.values() if state.since <= latest]
+        now = runtime.clock.now()
+        latest = now - runtime.policy.hold_after
+        late = [
+            state
+            for state in opened.values()
+            if _failing_since(connection, runtime, state, now) <= latest
+        ]
         helped = stand_ins(runtime.workspace.settings.providers, opened)
         stalled = [
             (send_id, state)
@@ -171,6 +176,19 @@ def hold_stalled(runtime: DeliveryRuntime) -> None:
                 f"{state.provider} has taken nothing since {state.since:%H:%M} UTC: {state.reason}"
             )
             hold(connection, runtime, send_id, reason, cause="failing-on")
+
+
+def _failing_since(
+    connection: Connection, runtime: DeliveryRuntime, state: Opened, now: datetime
+) -> datetime:
+    """Since when it fails, without hours in which it would have been given nothing anyway."""
+    settings = runtime.workspace.settings
+    entry = next((each for each in settings.providers if each.name == state.provider), None)
+    if entry is None:
+        return state.since
+    if not pacing.pace_of(connection, settings, entry, now).lets_fresh:
+        return now
+    return max(state.since, pacing.resumed_at(settings, entry, now) or state.since)
 
 
 def _waiting_for(connection: Connection, provider: str, helped: bool) -> list[int]:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from newsletter.audience import segment_select, suppress
-from newsletter.delivery import breaker, failover, forms, guard, leases
+from newsletter.delivery import breaker, failover, forms, guard, leases, pacing
 from newsletter.delivery.attempts import (
     Attempt,
     RowsMoved,
@@ -438,10 +438,15 @@ def note_failure(connection: Connection, job: Job, reason: str) -> None:
             text=f"A batch of **{{send}}** failed {runtime.policy.notice_after} times in a row; "
             f"it goes on trying.\n\nThe last answer: {reason}",
         )
+    now = runtime.clock.now()
     since = leases.failing_since(connection, lease)
+    # Hours in which nothing might leave are no failure.
+    resumed = pacing.resumed_at(runtime.workspace.settings, job.provider.settings, now)
+    if since is not None and resumed is not None:
+        since = max(since, resumed)
     if shut and failover.helper_of(connection, runtime, name):
         return  # the others go on elsewhere; what is in doubt here is held at the end
-    if since is not None and runtime.clock.now() - since > runtime.policy.hold_after:
+    if since is not None and now - since > runtime.policy.hold_after:
         hold(
             connection,
             runtime,

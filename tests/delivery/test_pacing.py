@@ -290,6 +290,15 @@ def test_outside_its_hours_nothing_new_leaves_and_doubts_are_settled(paced):
     assert here.clock.sleeps < 200, "it spins"
 
 
+def test_a_night_outside_its_hours_is_no_failure_of_the_provider(paced):
+    evening = NOON.replace(hour=19, minute=59, second=50)
+    here = paced(delivery='windows = ["08:00-20:00"]', people=4, at=evening)
+    here.world.provider.faults = [lambda *_: Deferred("busy")] * 8
+    here.run()
+    assert len(here.log.requests) == 9
+    assert here.status()["state"] == "sent"
+
+
 def test_a_run_until_idle_does_not_wait_for_tomorrow(paced):
     here = paced(delivery='windows = ["08:00-20:00"]', people=4, at=NOON.replace(hour=21))
     here.run(policy=Policy(patience=timedelta(minutes=1)))

@@ -6,7 +6,7 @@ share are rows of the database. Nothing here knows requests, or what they led to
 
 from newsletter.delivery.pacing.agenda import Moment, next_change, next_moment
 from newsletter.delivery.pacing.grouping import Group, Grouping, grouping, last_sampled, write_waves
-from newsletter.delivery.pacing.pace import Pace, pace_of
+from newsletter.delivery.pacing.pace import Pace, pace_of, resumed_at
 from newsletter.delivery.pacing.rate import grant, justify
 from newsletter.delivery.pacing.telling import list_waves, reason
 from newsletter.delivery.pacing.waves import open_waves
@@ -26,5 +26,6 @@ __all__ = [
     "open_waves",
     "pace_of",
     "reason",
+    "resumed_at",
     "write_waves",
 ]

@@ -17,8 +17,8 @@ from newsletter.store.schema import attempts, batches, sends
 class Moment:
     """When something may go, and what it waits for.
 
-    `why` is "window", "quota", "warm-up", "wave" or "canary", which may be days; "rate"; or '' for a
-    back-off, a lease that runs out, and what may go now.
+    `why` is "window", "quota", "warm-up", "wave" or "canary", which may be days; "rate"; or ''
+    for a back-off, a lease that runs out, and what may go now.
     """
 
     at: datetime

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection
 
 from newsletter.delivery.pacing import quota, rate
-from newsletter.delivery.pacing.windows import next_opening
+from newsletter.delivery.pacing.windows import next_opening, open_since
 from newsletter.settings import ProviderSettings, Settings
 
 
@@ -68,6 +68,21 @@ def pace_of(
     account = later.pop("", None)
     fresh_at, why, left = _fresh(connection, settings, provider, zone, now)
     return Pace(now, account, fresh_at, why, later, left)
+
+
+def resumed_at(settings: Settings, provider: ProviderSettings, now: datetime) -> datetime | None:
+    """Since when its hours and its quota have let the provider have anything, at the earliest.
+
+    None where neither is set: it was never kept waiting.
+    """
+    times = []
+    opened = open_since(settings.delivery.windows, settings.site.zone, now)
+    if opened is not None:
+        times.append(opened)
+    day = quota.day_of(settings.site.zone, now)
+    if quota.limit_on(provider, day) is not None:
+        times.append(quota.start_of(settings.site.zone, day))
+    return max(times, default=None)
 
 
 def _fresh(

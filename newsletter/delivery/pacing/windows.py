@@ -6,7 +6,7 @@ moment after the gap, one that comes twice is the first of the two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -18,19 +18,28 @@ _DAYS_AHEAD = 16  # two whole weeks: one opening may fall into a gap
 
 def next_opening(windows: Sequence[Hours], zone: ZoneInfo, now: datetime) -> datetime | None:
     """When the hours begin again, in UTC; None where it is within them, or where there are none."""
+    if open_since(windows, zone, now) is not None:
+        return None
+    openings = (opens for opens, _ in _around(windows, zone, now, _DAYS_AHEAD) if opens > now)
+    return min(openings, default=None)
+
+
+def open_since(windows: Sequence[Hours], zone: ZoneInfo, now: datetime) -> datetime | None:
+    """When the hours that it is within began; None outside them, and where there are none."""
+    found = (opens for opens, closes in _around(windows, zone, now, 1) if opens <= now < closes)
+    return min(found, default=None)
+
+
+def _around(
+    windows: Sequence[Hours], zone: ZoneInfo, now: datetime, days: int
+) -> Iterator[tuple[datetime, datetime]]:
+    """From when to when the hours of yesterday, today and the days after are."""
     today = now.astimezone(zone).date()
-    found: datetime | None = None
-    for ahead in range(-1, _DAYS_AHEAD) if windows else ():
+    for ahead in range(-1, days):
         midnight = datetime.combine(today + timedelta(days=ahead), time())
         for hours in windows:
-            if midnight.weekday() not in hours.days:
-                continue
-            opens = resolve(midnight + timedelta(minutes=hours.start), zone)
-            closes = resolve(midnight + timedelta(minutes=hours.end), zone)
-            if opens <= now < closes:
-                return None
-            if now < opens < closes and (found is None or opens < found):
-                found = opens
-        if found is not None and ahead > 1:
-            break
-    return found
+            if midnight.weekday() in hours.days:
+                opens = resolve(midnight + timedelta(minutes=hours.start), zone)
+                closes = resolve(midnight + timedelta(minutes=hours.end), zone)
+                if opens < closes:
+                    yield opens, closes
