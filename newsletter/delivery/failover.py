@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from newsletter.delivery import breaker, pacing
+from newsletter.delivery import breaker, canary, pacing
 from newsletter.delivery.breaker import Opened
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
@@ -168,7 +168,9 @@ def hold_stalled(runtime: DeliveryRuntime) -> None:
         stalled = [
             (send_id, state)
             for state in late
-            for send_id in _waiting_for(connection, state.provider, state.provider in helped)
+            for send_id in _waiting_for(
+                connection, state.provider, state.provider in helped, latest
+            )
         ]
     for send_id, state in stalled:
         with runtime.store.begin() as connection:
@@ -191,9 +193,16 @@ def _failing_since(
     return max(state.since, pacing.resumed_at(settings, entry, now) or state.since)
 
 
-def _waiting_for(connection: Connection, provider: str, helped: bool) -> list[int]:
-    """The sends with batches that only that provider could take on."""
-    waits = [batches.c.state == "open", through(provider), ~being_settled()]
+def _waiting_for(
+    connection: Connection, provider: str, helped: bool, latest: datetime
+) -> list[int]:
+    """The sends with batches that only that provider could take on, and could since `latest`.
+
+    One that started later has not waited for long, whenever the provider began to fail.
+    """
+    waits = [batches.c.state == "open", through(provider), ~being_settled(), canary.released()]
+    for since in (sends.c.started_at, sends.c.released_at, batches.c.due_at):
+        waits.append(or_(since.is_(None), since <= latest))
     if helped:
         waits.append(in_doubt())  # the others move
     query = (

@@ -206,6 +206,16 @@ def test_a_send_whose_provider_stays_open_is_held_and_resume_tries_it_at_once(wo
     assert subjects(here)[-1] == "The provider main works again"
 
 
+def test_a_later_send_tries_a_provider_that_was_left_open_long_ago(world):
+    here = world(people=4, schedule=False)
+    note(here, *[DOWN] * 5)
+    here.clock.advance(days=1)
+    schedule_send(here.store, at=here.clock.now())
+    here.run()
+    assert here.provider.received == everybody(4)
+    assert row_of(here).state == "closed"
+
+
 def test_a_provider_that_flaps_is_told_of_once_an_hour(world):
     here = world(people=1, schedule=False)
     for _ in range(4):
