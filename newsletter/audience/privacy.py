@@ -54,7 +54,7 @@ def personal_data(connection: Connection, subscriber_id: int) -> dict[str, Any]:
     return {
         **people.describe(connection, subscriber_id),
         "deliveries": listed(
-            of_sends.join_from(deliveries, sends).where(deliveries.c.subscriber_id == mine),
+            of_sends.where(deliveries.c.send_id == sends.c.id, deliveries.c.subscriber_id == mine),
             *("send", "email", "state", "updated_at"),
         ),
         "events": listed(

@@ -5,6 +5,7 @@ that was committed before it left. This package knows providers by their interfa
 """
 
 from newsletter.delivery.control import cancel, pause, resolve, resume
+from newsletter.delivery.counting import by_state as deliveries_by_state
 from newsletter.delivery.engine import RunReport, run_due
 from newsletter.delivery.guard import quarantine
 from newsletter.delivery.leases import worked_on
@@ -33,6 +34,7 @@ __all__ = [
     "attempts_once_in_doubt",
     "cancel",
     "counts",
+    "deliveries_by_state",
     "export_rows",
     "find_send",
     "list_status",

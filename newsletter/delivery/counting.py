@@ -27,6 +27,7 @@ from sqlalchemy import (
     literal,
     null,
     select,
+    true,
     type_coerce,
     union_all,
     update,
@@ -58,10 +59,10 @@ _WITHIN = and_(
 )
 
 
-def by_state(connection: Connection, send_id: int) -> dict[str, int]:
-    """How many deliveries of the send are in each state; who has no row yet counts as pending.
+def by_state(connection: Connection, send_id: int | None = None) -> dict[str, int]:
+    """How many deliveries of the send, or of all, are in each state.
 
-    One statement, hence of one moment whatever the isolation.
+    Who has no row yet counts as pending. One statement, hence of one moment whatever the isolation.
     """
     found: Counter[str] = Counter()
     for known, was, became, number in connection.execute(_counts_of(send_id)):
@@ -75,11 +76,11 @@ def by_state(connection: Connection, send_id: int) -> dict[str, int]:
     return {state: found[state] for state in DELIVERY}
 
 
-def _counts_of(send_id: int) -> CompoundSelect[Any]:
+def _counts_of(send_id: int | None) -> CompoundSelect[Any]:
     """Rows of (counts, was, became, number): batches with the same counts, rows, changes."""
     nothing = type_coerce(null(), Text)
     counts = type_coerce(batches.c.counts, Text)
-    mine = batches.c.send_id == send_id
+    mine = true() if send_id is None else batches.c.send_id == send_id
     known = (
         select(counts, nothing, nothing, func.count()).where(mine, counts.is_not(None))
     ).group_by(counts)
@@ -97,12 +98,12 @@ def _counts_of(send_id: int) -> CompoundSelect[Any]:
     changed = (
         select(nothing, count_changes.c.was, count_changes.c.became, func.count())
         .join_from(count_changes, batches, of_known)
-        .where(count_changes.c.send_id == send_id)
+        .where(mine)
         .group_by(count_changes.c.was, count_changes.c.became)
     )
     waiting = select(
         nothing, nothing, type_coerce(literal("pending"), String), sends.c.unfilled
-    ).where(sends.c.id == send_id)
+    ).where(true() if send_id is None else sends.c.id == send_id)
     return union_all(known, rows, changed, waiting)
 
 

@@ -20,6 +20,7 @@ from newsletter.reports import report
 from newsletter.store import Store
 from newsletter.store.schema import (
     attempts,
+    batches,
     clicks,
     deliveries,
     events,
@@ -79,6 +80,9 @@ class Sent:
                     at=now,
                     created_at=now,
                 )
+            )
+            connection.execute(
+                insert(batches).values(send_id=1, number=1, lo=1, hi=2, state="done")
             )
             connection.execute(
                 insert(attempts).values(
