@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -135,6 +137,21 @@ def test_a_lease_that_is_rolled_back_costs_nothing_and_a_grant_is_given_once(sto
         assert not pacing.grant(connection, entry, "", 5, NOON + timedelta(seconds=0.4))
         assert free_times(connection, entry) == {"": NOON + timedelta(seconds=0.5)}
         assert pacing.grant(connection, entry, "", 5, NOON + timedelta(seconds=0.5))
+
+
+def test_of_workers_that_ask_at_one_moment_one_gets_the_grant(store):
+    entry = ProviderSettings(name="main", kind="mailbox", rate="10/s")
+    ready = threading.Barrier(4)
+
+    def ask(now: datetime) -> bool:
+        ready.wait(30)
+        with store.begin() as connection:
+            return pacing.grant(connection, entry, "", 5, now)
+
+    for second in range(3):  # the first of them makes the row
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(ask, [NOON + timedelta(seconds=second)] * 4))
+        assert sorted(answers) == [False, False, False, True]
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=-3), timedelta(hours=3)])

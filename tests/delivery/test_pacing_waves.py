@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from newsletter.delivery import Policy, resume, run_due, status
+from newsletter.delivery import Policy, RunReport, resume, run_due, status
 from newsletter.scheduling.localtime import earliest, local_time
 from newsletter.service.idle import is_idle
 from newsletter.service.runtime import Runtime
@@ -42,8 +42,8 @@ class Waves:
             times = self.times.setdefault(name, set())
             times.add(self.clock.now().replace(second=0, microsecond=0))
 
-    def run(self, policy: Policy = WAITING) -> None:
-        self.clock.run(run_due(self.world.runtime(policy=policy)))
+    def run(self, policy: Policy = WAITING) -> RunReport:
+        return self.clock.run(run_due(self.world.runtime(policy=policy)))
 
     def status(self) -> dict[str, Any]:
         with self.world.store.read() as connection:
@@ -139,7 +139,8 @@ def test_a_wave_that_was_missed_for_longer_than_the_grace_holds_the_send(waves):
     assert here.times == {"tokyo": {AT - timedelta(hours=9)}}
     assert here.status()["reason"] == "the next wave, 10 recipients, goes at 2026-12-01 09:00"
     here.clock.moment = AT + timedelta(hours=6, minutes=1)  # nobody was there for it
-    here.run(UNTIL_IDLE)
+    report = here.run(UNTIL_IDLE)
+    assert report.held == ["milia.1"]
     told = here.status()
     assert told["state"] == "held"
     assert "the wave of 2026-12-01 09:00 UTC, 10 recipients, was found" in told["reason"]
