@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PIP_CACHE_DIR := $(CURDIR)/var/cache/pip
 
-.PHONY: demo test test-fast soak check format docs bench lock clean
+.PHONY: demo test test-fast soak check format docs simulate bench lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -52,6 +52,11 @@ format: .venv/installed-dev
 
 docs: .venv/installed-dev
 	$(BIN)/python -m docs.generate
+
+# The engine under simulated faults: `make simulate SEED=7` one seed with all that happens in it,
+# `make simulate N=100000` as many as wanted, on all cores.
+simulate: .venv/installed-dev
+	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),$(if $(N),-n $(N)))
 
 .venv/installed-bench: .venv/installed-dev requirements-bench.lock
 	$(PIP) install --quiet --require-hashes --only-binary :all: -r requirements-bench.lock

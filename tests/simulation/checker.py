@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from newsletter.delivery import status, verify
 from newsletter.delivery.transitions import ATTEMPT, DELIVERY, LEFT, SEND
-from newsletter.store.schema import deliveries, sends
+from newsletter.store.schema import attempts, deliveries, sends, subscribers
 from simulation.coverage import event_of
 from simulation.database import Change
 from simulation.servers import Acceptance
@@ -27,6 +27,7 @@ RULES = {
     "nobody twice": "the provider takes at most one message for each recipient of a send",
     "nobody missing": "whoever should get the issue has it once the send is over",
     "nobody who left": "who left before their batch's check is in no request after it",
+    "nothing new once stopped": "a send that is not `sending` gets no new attempt",
     "no request without an attempt": "its attempt, not over yet, is committed before it leaves",
     "nothing claimed that is not so": "the ledger's outcomes are those of the provider's record",
     "only along the transitions": "a state changes only as delivery/transitions.py says",
@@ -59,7 +60,8 @@ class Checker:
         self.leased: dict[int, int] = {}  # batch → commit of its last lease
         self.attempts: dict[str, tuple[int, str]] = {}  # id → batch, state
         self.person_of: dict[int, int] = {}  # position → person
-        self.position_of: dict[int, int] = {}
+        self.send_state = "scheduled"
+        self.told_of: set[str] = set()  # addresses of which an event was taken in
         self.dropped: set[int] = set()  # positions that the provider dropped afterwards
 
     # --- as it goes -------------------------------------------------------------------------------
@@ -76,11 +78,13 @@ class Checker:
                 case "delivery":
                     self._check_claim(change)
                 case "attempt":
+                    self._check_begun(change)
                     self.attempts[change.told] = (change.number, change.new)
                 case "batch" if change.new == "leased":
                     self.leased[change.number] = self.commits
-                case "send" if (change.old, change.new) == ("scheduled", "sending"):
-                    started = True
+                case "send":
+                    started = started or (change.old == "scheduled" and change.new == "sending")
+                    self.send_state = change.new
                 case "person" if change.new != "active" or change.told:
                     self.left.setdefault(change.number, self.commits)
         if started or rows:
@@ -91,11 +95,11 @@ class Checker:
         if machine is None:
             return
         process = self.world.processes.get(who)
-        method = process.last_told.get(change.told, "") if process else ""
+        told_by = process.last_told.get(change.told, "") if process else ""
         if not change.old:
             possible = change.new in _BORN.get(change.what, ())
         else:
-            event = event_of(change, method)
+            event = event_of(change, told_by)
             possible = bool(event)
             self.world.hit(f"{change.what}: {change.old} + {event}")
         if not possible:
@@ -104,6 +108,13 @@ class Checker:
                 f"{change.what} {change.number}: {change.old or 'new'} → {change.new}",
             )
         self.world.hit(f"{change.what} is {change.new}")
+
+    def _check_begun(self, change: Change) -> None:
+        if not change.old and self.send_state != "sending":
+            self.world.fail(
+                "nothing new once stopped",
+                f"attempt {change.told[:6]} is begun, but the send is {self.send_state}",
+            )
 
     def _check_claim(self, change: Change) -> None:
         address = self._address(change.number)
@@ -119,7 +130,6 @@ class Checker:
     def _check_start(self, rows: list[Change]) -> None:
         people = [int(row.more) for row in rows]
         self.person_of = {row.number: int(row.more) for row in rows}
-        self.position_of = {person: position for position, person in self.person_of.items()}
         everybody = range(1, len(self.world.outside.addresses) + 1)
         eligible = [person for person in everybody if person not in self.left]
         if sorted(people) != eligible:
@@ -158,6 +168,22 @@ class Checker:
 
     def _address(self, position: int) -> str:
         return self.world.outside.addresses[self.person_of[position] - 1]
+
+    def read_again(self) -> None:
+        """The database is another than it was: what it tells now is what counts."""
+        with self.world.database.store.read() as connection:
+            self.send_state = connection.execute(select(sends.c.state)).scalar_one()
+            tries = connection.execute(select(attempts)).all()
+            people = connection.execute(select(subscribers)).all()
+            rows = connection.execute(select(deliveries)).all()
+        self.attempts = {row.id: (row.batch, row.state) for row in tries}
+        self.left = {
+            row.id: self.commits for row in people if row.state != "active" or row.suppressed
+        }
+        self.leased.clear()
+        self.person_of = {row.position: row.subscriber_id for row in rows}
+        self.told_of.clear()
+        self.dropped.clear()
 
     # --- at the end -------------------------------------------------------------------------------
 
@@ -209,6 +235,8 @@ class Checker:
                 if not (left or excused or send_state == "cancelled"):
                     world.fail("nobody missing", f"{what}, but they had not left")
             case "in_doubt":
+                if self._address(row.position) in self.told_of:
+                    world.fail("doubts are held", f"{what}, but an event has told of it")
                 if send_state not in {"held", "cancelled"}:
                     world.fail("doubts are held", f"{what}, but the send is {send_state}")
                 if send_state == "held" and world.scenario.kind != "neither":

@@ -13,7 +13,7 @@ _MACHINES = {"send": SEND, "delivery": DELIVERY, "attempt": ATTEMPT}
 #: What no run can hit → why.
 IMPOSSIBLE: dict[str, str] = {}
 
-# Where two events lead from one state to the same other one, the words written down tell them apart.
+# Where two events lead from one state to the same one, what is written down tells them apart.
 _WORDS = {
     "leave": ("suppressed", "unsubscribed", "bounced", "complained", "forgotten", "gone"),
     "cancel": ("the send was cancelled",),
@@ -22,15 +22,15 @@ _WORDS = {
 }
 
 
-def event_of(change: Change, method: str) -> str:
-    """The event of a change of state, empty where no event leads there. `method` is that of the
-    request that told of the attempt last."""
+def event_of(change: Change, told_by: str) -> str:
+    """The event of a change of state, empty where no event leads there. `told_by` is the
+    kind of the request that told of the attempt last."""
     machine = _MACHINES[change.what]
     events = [name for name, to in machine.get(change.old, {}).items() if to == change.new]
     if len(events) < 2:
         return events[0] if events else ""
     if change.what == "attempt":
-        return "answer" if method == "POST" else "settle"
+        return "answer" if told_by == "request" else "settle"
     for name in events:
         if change.told.startswith(_WORDS.get(name, ())):
             return name
@@ -39,7 +39,7 @@ def event_of(change: Change, method: str) -> str:
 
 def everything() -> list[str]:
     """All that runs should hit: faults, states and transitions."""
-    names = [f"{name}" for name in FAULTS]
+    names = [*FAULTS, "template made", "template removed"]
     for what, machine in _MACHINES.items():
         names += [
             f"{what} is {state}" for state in machine if (what, state) != ("send", "scheduled")

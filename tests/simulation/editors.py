@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from newsletter.delivery import cancel, pause, resolve, resume
 from newsletter.errors import NewsletterError, Unreachable
-from newsletter.store.schema import attempts, batches, deliveries, sends
+from newsletter.store.schema import attempts, batches, deliveries, ledger, sends
 from simulation.outside import OutsideStore
 from simulation.plan import Fault
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 SEND = "milia.1"
+_RESTORED = "the database was restored"
 _LOOKS_EVERY = 12.0
 _DECIDES_AFTER = 6  # resumes of a send whose doubts something could have settled
 
@@ -62,6 +63,8 @@ class Editors:
         world = self.world
         try:
             with self.store.begin() as connection:
+                if how != ("abandon",) and self._is_warned(connection):
+                    return False
                 doubtful = self._in_doubt(connection)
                 call(connection, SEND, *how, world.machines[0].now())
         except NewsletterError as error:
@@ -75,6 +78,11 @@ class Editors:
         world.tell("editors", what)
         world.hit(what)
         return True
+
+    @staticmethod
+    def _is_warned(connection: Any) -> bool:
+        """Whether the send may have gone already for all that anybody knows: it is left alone."""
+        return _RESTORED in connection.execute(select(sends.c.reason)).scalar_one()
 
     @staticmethod
     def _in_doubt(connection: Any) -> list[int]:
@@ -100,6 +108,10 @@ class Editors:
                 select(func.count()).select_from(batches).where(batches.c.state != "done")
             ).scalar_one()
             doubts = len(self._in_doubt(connection))
+            quarantined = connection.execute(select(ledger.c.quarantine)).scalar_one()
+        if quarantined:
+            self.world.reconcile()
+            return True
         if self.world.outside.coming:
             return True
         match state:
@@ -110,8 +122,8 @@ class Editors:
             case "paused":
                 self._do("send resumed", resume)
                 return True
-            case "held" if reason.startswith("no message"):
-                return False  # of the batch that was first: its people's data must be mended
+            case "held" if reason.startswith("no message") or _RESTORED in reason:
+                return False  # people's data must be mended, or nobody knows that it is safe
             case "held":
                 return self._attend_held(doubts)
         return True

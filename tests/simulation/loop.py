@@ -11,6 +11,7 @@ import heapq
 import random
 from asyncio.tasks import _enter_task, _leave_task  # for implementers of loops and their drivers
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -198,10 +199,8 @@ class SimLoop(asyncio.AbstractEventLoop):
             break
         self.steps += 1
         self._now += self._rng.random() * _STEP
-        try:
+        with suppress(Killed):  # by a fault within a callback; a task keeps it to itself
             handle.context.run(callback, *handle.args)
-        except Killed:  # by a fault within a callback; a task keeps it to itself
-            pass
         return True
 
     def _pick(self) -> _Handle:

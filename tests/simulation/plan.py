@@ -19,6 +19,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "disk full": ("commit", ""),
     "commit's answer lost": ("commit", ""),
     "database away": ("time", "seconds"),
+    "database restored": ("time", "seconds of age"),
     "killed": ("time", ""),
     "stopped": ("time", "seconds"),
     "asked to end": ("time", ""),
@@ -67,7 +68,15 @@ FAULTS: dict[str, tuple[str, str]] = {
 }
 
 _SPREAD = {"commit": 20, "request": 5, "look-up": 4, "recipient": 8, "webhook": 8}
-KINDS = ("mailbox", "mailbox without keys", "postmark", "neither")
+KINDS = (
+    "mailbox",
+    "mailbox without keys",
+    "postmark",
+    "postmark with templates",
+    "sendgrid",
+    "neither",
+)
+_ONCE = ("message too large", "database restored")
 _LONG = ("clock set forward", "clock set back")
 
 
@@ -141,7 +150,7 @@ def make_scenario(seed: int) -> Scenario:
         timeout=timeout,
         lag=rng.uniform(4, 20),
         latency=rng.choice((0.02, 0.5, 2.5)),
-        poll=rng.uniform(8, 40),
+        poll=rng.uniform(15, 60),
         patience=rng.choice((60.0, 300.0)),
         preempted=rng.choice((0.0, 0.0, 0.05, 0.3)),
         events=rng.choice((0.0, 0.0, 0.0, 0.4, 1.0)),
@@ -162,7 +171,11 @@ def _faults(rng: random.Random, scenario: Scenario) -> list[Fault]:
     faults: dict[tuple[str, float], Fault] = {}
     for what in kinds:
         site = FAULTS[what][0]
-        for _ in range(1 if what == "message too large" else rng.choice((1, 1, 2, 4))):
+        for _ in range(
+            1
+            if what in _ONCE or (what, scenario.kind) == ("inactive recipient", "sendgrid")
+            else rng.choice((1, 1, 2, 4))
+        ):
             at = (
                 round(rng.expovariate(1 / 8), 2)
                 if site == "time"
@@ -178,9 +191,11 @@ def _possible(what: str, scenario: Scenario) -> bool:
     if site == "look-up":
         return scenario.kind != "neither"
     if what in {"accepted in part", "recipient put off"}:
-        return scenario.kind == "postmark"
+        return scenario.kind.startswith("postmark")
     if site == "webhook":
         return scenario.events > 0
+    if what == "database restored":
+        return scenario.shared_mark
     if what in _LONG:
         return scenario.kind in {"mailbox", "neither"}
     return True
@@ -190,10 +205,12 @@ def _value(rng: random.Random, what: str, scenario: Scenario) -> float:
     match what:
         case "database away" | "provider down" | "credentials refused":
             return rng.uniform(0.5, 20)
+        case "database restored":
+            return rng.expovariate(1 / 6)
         case "stopped":
             return scenario.lease * rng.uniform(0.2, 2.5)
         case "clock set forward" | "clock set back":
-            return rng.choice((rng.uniform(1, 60), rng.uniform(60, 7200)))
+            return rng.choice((rng.uniform(1, 60), rng.uniform(60, 900)))
         case "accepted late":
             return rng.random()
         case "throttled":

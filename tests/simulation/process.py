@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from newsletter.delivery import DeliveryRuntime, run_due
 from newsletter.delivery.mark import Mark
-from newsletter.errors import Unreachable
+from newsletter.delivery.reconciling import reconcile
+from newsletter.errors import NewsletterError, Unreachable
 from simulation.database import Change, SimulatedStore, away
 from simulation.loop import OWNER, Killed, Owner
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 _FEW_STEPS = 25
-_LONGEST_PAUSE = 120.0  # seconds between two runs of a process that finds nothing to do
+_CALLED_AFTER = 300.0  # seconds, at the latest, after which an idle process looks again
 
 
 class Machine:
@@ -46,16 +47,19 @@ class Machine:
 class Process(Owner):
     """One engine, from its start to its death; a restart is another process of the same worker."""
 
+    restarts = True
+    called = "worker"
+
     def __init__(self, world: World, worker: int, life: int, machine: Machine) -> None:
         super().__init__()
         self.world = world
         self.worker = worker
         self.machine = machine
-        self.name = f"worker {worker}.{life}"
+        self.name = f"{self.called} {worker}.{life}"
         self.rng = random.Random(f"{world.scenario.seed}/{self.name}")
         self.store = SimulatedStore(world.database, self)
         self.ended = False
-        self.last_told: dict[str, str] = {}  # attempt → method of the request that told of it last
+        self.last_told: dict[str, str] = {}  # attempt → request or look-up that told of it last
         self.at_death: list[Callable[[], None]] = []
         context = copy_context()
         context.run(OWNER.set, self)
@@ -82,15 +86,17 @@ class Process(Owner):
         return other is not None and other.machine is self.machine and not other.alive
 
     async def _live(self) -> None:
-        pause = self.rng.uniform(1, 10)
         try:
             while not self.runtime.stop.is_set():
                 try:
                     report = await run_due(self.runtime)
-                    pause = self.rng.uniform(1, 10) if report.batches else pause * 2
+                    idle = not report.batches
                 except Unreachable as error:
                     self.world.tell(self.name, f"its run fails: {error.message}")
-                await self.machine.sleep(min(pause, _LONGEST_PAUSE))
+                    idle = False
+                await self.machine.sleep(self.rng.uniform(0.5, 10))
+                if idle:  # it is called when there is something new, as by a notification
+                    await self.world.next_change(_CALLED_AFTER)
         except Exception as error:
             if not self.alive:  # its coroutines are being put away
                 return
@@ -151,3 +157,23 @@ class Process(Owner):
 
     def after_commit(self, told: list[Change]) -> None:
         self.world.committed(self.name, told)
+
+
+class Reconciling(Process):
+    """`newsletter ledger reconcile`."""
+
+    restarts = False
+    called = "reconcile"
+
+    async def _live(self) -> None:
+        try:
+            done = await reconcile(self.runtime)
+            found = [(send.found, send.unsent, send.in_doubt) for send in done.sends]
+            self.world.tell(self.name, f"found, unsent, in doubt: {found}; {done.reason}")
+        except NewsletterError as error:
+            self.world.tell(self.name, f"fails: {error.message}")
+        except Exception as error:
+            if self.alive:
+                self.world.fail("no fault inside", f"reconcile: {type(error).__name__}: {error}")
+            raise
+        self.alive = False

@@ -1,4 +1,4 @@
-"""The real provider modules over the simulated network, with capabilities as a scenario has them."""
+"""The real provider modules over the simulated network, with a scenario's capabilities."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 from newsletter.providers.mailbox import MailboxProvider
 from newsletter.providers.postmark import PostmarkProvider
+from newsletter.providers.sendgrid import SendgridProvider
 from newsletter.settings import ProviderSettings, Settings
 from simulation.network import SimulatedTransport
 from simulation.plan import Scenario
-from simulation.servers import MailboxServer, PostmarkServer, Server
+from simulation.servers import MailboxServer, PostmarkServer, SendgridServer, Server
 
 if TYPE_CHECKING:
     from simulation.process import Process
     from simulation.world import World
 
 SECRET = "hook:secret"
+_MODULES: dict[str, Any] = {
+    "mailbox": MailboxProvider,
+    "postmark": PostmarkProvider,
+    "sendgrid": SendgridProvider,
+}
 _MAX_BYTES = 30_000
 _KEY_LIFE = timedelta(days=30)
 
 
 def settings_of(scenario: Scenario) -> ProviderSettings:
     """The `[[providers]]` entry of a scenario."""
-    kind = "postmark" if scenario.kind.startswith("postmark") else "mailbox"
+    kind = scenario.kind.partition(" ")[0].replace("neither", "mailbox")
     return ProviderSettings.model_construct(
         name="main",
         kind=kind,
@@ -45,8 +51,7 @@ def open_simulated(world: World, process: Process | None) -> Any:
     """The provider as one process has it (None: the web server, which makes no request)."""
     scenario = world.scenario
     settings = settings_of(scenario)
-    module: Any = PostmarkProvider if settings.kind == "postmark" else MailboxProvider
-    provider = module(
+    provider = _MODULES[settings.kind](
         settings,
         api_key="key",
         webhook_secrets=[SECRET],
@@ -65,6 +70,8 @@ def open_simulated(world: World, process: Process | None) -> Any:
 
 
 def server_for(world: World) -> Server:
-    if world.scenario.kind == "postmark":
+    if world.scenario.kind.startswith("postmark"):
         return PostmarkServer(world)
+    if world.scenario.kind == "sendgrid":
+        return SendgridServer(world)
     return MailboxServer(world, keys=world.scenario.kind == "mailbox")

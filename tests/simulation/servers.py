@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parseaddr
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -29,6 +30,10 @@ class Acceptance:
     attempt: str
     delivery: str  # `send.position`, as the message said
     visible_at: float
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"attempt": self.attempt, "delivery": self.delivery, "send": "milia.1"}
 
     @property
     def id(self) -> str:
@@ -59,11 +64,16 @@ class Server(ABC):
     def error(self, text: str) -> bytes: ...
 
     @abstractmethod
-    def event(self, acceptance: Acceptance, kind: str, number: int, at: str) -> dict[str, Any]:
+    def event(self, acceptance: Acceptance, kind: str, number: int, at: str) -> Any:
         """A webhook's body about a message: `accepted`, `delivered`, `bounced`, `complained`."""
 
-    def cut(self, body: bytes) -> bytes:
-        return body[: len(body) // 2]
+    def cut(self, response: Response) -> Response:
+        """An answer of which a part is missing."""
+        return Response(response.status, {}, response.body[: len(response.body) // 2])
+
+    def is_send(self, request: Request) -> bool:
+        """Whether a request may make the provider accept something."""
+        return request.method == "POST"
 
     def accept(self, request: Request, address: str, attempt: str, delivery: str) -> Acceptance:
         world = self.world
@@ -76,6 +86,11 @@ class Server(ABC):
         self.of.setdefault(address, []).append(taken)
         world.accepted(taken)
         return taken
+
+    def seen(self) -> list[Acceptance]:
+        """The messages that a look-up shows by now."""
+        now = self.world.loop.time()
+        return [taken for taken in self.record if taken.visible_at <= now]
 
     def count(self, address: str) -> int:
         return len(self.of.get(address, ()))
@@ -95,6 +110,8 @@ class MailboxServer(Server):
 
     def handle(self, request: Request) -> Response:
         if request.method == "GET":
+            if urlsplit(request.url).path == "/v1/messages":
+                return self._list(parse_qs(urlsplit(request.url).query))
             return self._look_up(self.attempt_of(request))
         key = self.attempt_of(request)
         if self.keys and key in self.answers:
@@ -118,13 +135,31 @@ class MailboxServer(Server):
         taken = self.accept(request, address, key, message["metadata"]["delivery"])
         return {"to": address, "id": taken.id}
 
+    def _list(self, query: dict[str, list[str]]) -> Response:
+        """All messages, as there is one send, of the newest first."""
+        now, offset = self.world.loop.time(), int(query["offset"][0])
+        seen = [a for a in reversed(self.record) if a.visible_at <= now]
+        messages = [
+            {"id": taken.id, "to": taken.address, "metadata": {"attempt": taken.attempt}}
+            for taken in seen[offset : offset + int(query["limit"][0])]
+        ]
+        document = {"messages": messages, "total": len(seen), "send": query["send"][0]}
+        return Response(200, {}, orjson.dumps(document))
+
     def _look_up(self, key: str) -> Response:
-        now = self.world.loop.time()
-        seen = [a for a in self.record if a.attempt == key and a.visible_at <= now]
+        seen = [taken for taken in self.seen() if taken.attempt == key]
         if not seen:
             return Response(404, {}, b'{"error":"none","code":"no_such_batch"}')
         results = [{"to": taken.address, "id": taken.id} for taken in seen]
         return Response(200, {}, orjson.dumps({"batch": key, "results": results}))
+
+    def _messages_of(self, send: str) -> Response:
+        messages = [
+            {"id": taken.id, "to": taken.address, "metadata": taken.metadata}
+            for taken in self.seen()
+        ]
+        answer = {"send": send, "total": len(messages), "messages": messages}
+        return Response(200, {}, orjson.dumps(answer))
 
     def attempt_of(self, request: Request) -> str:
         if request.method == "GET":
@@ -147,12 +182,20 @@ class MailboxServer(Server):
 
 
 class PostmarkServer(Server):
-    """Postmark's `/email/batch` and message search, which shows a message after its lag."""
+    """Postmark's `/email/batch`, also with templates, and its message search, which shows a message
+    after its lag."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.templates: dict[str, dict[str, Any]] = {}
 
     def handle(self, request: Request) -> Response:
+        path = urlsplit(request.url).path
+        if "/templates" in path:
+            return self._template(request, path.rpartition("/")[2])
         if request.method == "GET":
             return self._search(parse_qs(urlsplit(request.url).query))
-        messages = orjson.loads(request.body)
+        messages = _messages(request)
         if request.fault == "accepted in part":
             messages = messages[: max(1, len(messages) // 2)]
         return Response(200, {}, orjson.dumps([self._take(request, item) for item in messages]))
@@ -165,27 +208,55 @@ class PostmarkServer(Server):
         if self._puts_off(address):
             self.world.hit("recipient put off")
             return {"ErrorCode": 100, "Message": "maintenance"}
+        if message.get("TemplateAlias", "") not in self.templates | {"": {}}:
+            return {"ErrorCode": 1101, "Message": "no such template"}
         told = message["Metadata"]
         taken = self.accept(request, address, told["attempt"], told["delivery"])
         return {"ErrorCode": 0, "Message": "OK", "To": message["To"], "MessageID": taken.id}
 
+    def _template(self, request: Request, alias: str) -> Response:
+        missing = Response(422, {}, b'{"ErrorCode":1101,"Message":"no such template"}')
+        match request.method:
+            case "POST":
+                told = orjson.loads(request.body)
+                if told["Alias"] in self.templates:
+                    return Response(422, {}, b'{"ErrorCode":1109,"Message":"it is there"}')
+                self.templates[told["Alias"]] = {**told, "TemplateId": 1}
+                self.world.hit("template made")
+                return Response(200, {}, orjson.dumps({"Alias": told["Alias"], "TemplateId": 1}))
+            case "DELETE" if self.templates.pop(alias, None):
+                self.world.hit("template removed")
+                return Response(200, {}, b'{"ErrorCode":0,"Message":"removed"}')
+            case "GET" if alias in self.templates:
+                return Response(200, {}, orjson.dumps(self.templates[alias]))
+        return missing
+
+    def is_send(self, request: Request) -> bool:
+        return request.method == "POST" and "/templates" not in request.url
+
     def _search(self, query: dict[str, list[str]]) -> Response:
         now = self.world.loop.time()
-        key, stream = query["metadata_attempt"][0], query["messagestream"][0]
+        key, stream = query.get("metadata_attempt", [""])[0], query["messagestream"][0]
         seen = [
-            {"MessageID": taken.id, "To": [{"Email": taken.address, "Name": None}]}
-            for taken in self.record
-            if taken.attempt == key and taken.visible_at <= now and stream == "broadcast"
+            {
+                "MessageID": taken.id,
+                "To": [{"Email": taken.address, "Name": None}],
+                "Metadata": {"attempt": taken.attempt},
+            }
+            for taken in self.record  # without a key all are asked for, as there is one send
+            if key in {"", taken.attempt} and taken.visible_at <= now and stream == "broadcast"
         ]
         return Response(200, {}, orjson.dumps({"TotalCount": len(seen), "Messages": seen}))
 
     def attempt_of(self, request: Request) -> str:
+        if "/templates" in request.url:
+            return ""
         if request.method == "GET":
-            return parse_qs(urlsplit(request.url).query)["metadata_attempt"][0]
-        return str(orjson.loads(request.body)[0]["Metadata"]["attempt"])
+            return parse_qs(urlsplit(request.url).query).get("metadata_attempt", [""])[0]
+        return str(_messages(request)[0]["Metadata"]["attempt"])
 
     def addresses_of(self, request: Request) -> list[str]:
-        return [parseaddr(item["To"])[1] for item in orjson.loads(request.body)]
+        return [parseaddr(item["To"])[1] for item in _messages(request)]
 
     def error(self, text: str) -> bytes:
         return orjson.dumps({"ErrorCode": 0, "Message": text})
@@ -201,3 +272,73 @@ class PostmarkServer(Server):
         name = "HardBounce" if kind == "bounced" else "SpamComplaint"
         return {**common, "RecordType": "Bounce", "Type": name, "Email": acceptance.address,
                 "BouncedAt": at, "ID": number, "Inactive": True}  # fmt: skip
+
+
+def _messages(request: Request) -> list[dict[str, Any]]:
+    document = orjson.loads(request.body)
+    found: list[dict[str, Any]] = document["Messages"] if isinstance(document, dict) else document
+    return found
+
+
+class SendgridServer(Server):
+    """SendGrid's `/v3/mail/send`, which takes a request as a whole, and the search of its logs."""
+
+    def handle(self, request: Request) -> Response:
+        if not self.is_send(request):
+            return self._search(self.attempt_of(request))
+        people = orjson.loads(request.body)["personalizations"]
+        errors = [
+            {"message": "Does not contain a valid address.", "field": f"personalizations.{n}.to"}
+            for n, person in enumerate(people)
+            if person["to"][0]["email"] in self.world.inactive
+        ]
+        if errors:
+            self.world.hit("inactive recipient")
+            return Response(400, {}, orjson.dumps({"errors": errors}))
+        attempt = self.attempt_of(request)
+        for person in people:
+            self.accept(
+                request, person["to"][0]["email"], attempt, person["custom_args"]["nl_delivery"]
+            )
+        return Response(202, {"x-message-id": f"request-{attempt[:8]}"}, b"")
+
+    def is_send(self, request: Request) -> bool:
+        return request.url.endswith("/mail/send")
+
+    def cut(self, response: Response) -> Response:
+        return Response(response.status, {}, b"")
+
+    def _search(self, attempt: str) -> Response:
+        seen = [
+            {"to_email": taken.address, "sg_message_id": f"request-{taken.attempt[:8]}.filter-1"}
+            for taken in self.seen()
+            if attempt in {taken.attempt, taken.metadata["send"]}
+        ]
+        return Response(200, {}, orjson.dumps({"messages": seen}))
+
+    def attempt_of(self, request: Request) -> str:
+        document = orjson.loads(request.body)
+        if self.is_send(request):
+            return str(document["categories"][0])
+        return str(document["query"].split("'")[1])
+
+    def addresses_of(self, request: Request) -> list[str]:
+        people = orjson.loads(request.body)["personalizations"]
+        return [person["to"][0]["email"] for person in people]
+
+    def error(self, text: str) -> bytes:
+        return orjson.dumps({"errors": [{"message": text, "field": None}]})
+
+    def event(self, acceptance: Acceptance, kind: str, number: int, at: str) -> Any:
+        names = {"accepted": "processed", "bounced": "bounce", "complained": "spamreport"}
+        return [
+            {
+                "event": names.get(kind, kind),
+                "email": acceptance.address,
+                "timestamp": datetime.fromisoformat(at).timestamp(),
+                "sg_event_id": f"event-{number}",
+                "sg_message_id": f"request-{acceptance.attempt[:8]}.filter-{number}",
+                "nl_attempt": acceptance.attempt,
+                "nl_delivery": acceptance.delivery,
+            }
+        ]

@@ -5,7 +5,9 @@ It carries out a scenario and tells what happens; `checker` judges it.
 
 from __future__ import annotations
 
+import asyncio
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +25,7 @@ from simulation.editors import Editors
 from simulation.loop import OWNER, SimLoop, Stuck
 from simulation.outside import Outside
 from simulation.plan import Fault, Scenario
-from simulation.process import Machine, Process
+from simulation.process import Machine, Process, Reconciling
 from simulation.providers import open_simulated, server_for
 from simulation.servers import Acceptance
 
@@ -64,6 +66,8 @@ class World:
         self._planned: dict[tuple[str, int], Fault] = {}
         self.processes: dict[str, Process] = {}
         self.everyone: list[Process] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._snapshot: sqlite3.Connection | None = None
         self.stopping = False
         self.settled = False
         self.policy = Policy(
@@ -125,6 +129,13 @@ class World:
                 process.alive = False
             elif process.alive:
                 self.in_process(process, process.runtime.stop.set)
+        self._call_the_idle()
+
+    def _call_the_idle(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     @property
     def quiet(self) -> bool:
@@ -148,14 +159,30 @@ class World:
         self.everyone.append(process)
         self.tell(process.name, "starts")
 
+    def reconcile(self) -> None:
+        """The editors let the ledger catch up with the provider, in a process of its own."""
+        if any(isinstance(process, Reconciling) and process.alive for process in self.everyone):
+            return
+        life = 1 + sum(isinstance(process, Reconciling) for process in self.everyone)
+        process = Reconciling(self, 0, life, self.machines[0])
+        self.processes[process.name] = process
+        self.everyone.append(process)
+        self.tell("editors", "newsletter ledger reconcile")
+
     def after_death(self, process: Process, *, restart: bool) -> None:
-        if restart and not self.stopping:
+        if restart and process.restarts and not self.stopping:
             life = int(process.name.rpartition(".")[2]) + 1
             pause = self.network_rng.choice((0.2, 2.0, 20.0))
             self.at(self.loop.time() + pause, self.start_worker, process.worker, life)
 
     def open_provider(self, _name: str, process: Process) -> Provider:
         return open_simulated(self, process)
+
+    async def next_change(self, seconds: float) -> None:
+        """Until something is committed that concerns workers, or some seconds are over."""
+        changed = self.loop.create_future()
+        self._waiting.append(changed)
+        await asyncio.wait([changed], timeout=seconds)
 
     # --- what is told -----------------------------------------------------------------------------
 
@@ -174,6 +201,8 @@ class World:
         for change in told:
             self.tell(who, _spell(change))
         self.checker.committed(who, told)
+        if any(change.what in {"send", "batch"} for change in told):
+            self._call_the_idle()
         self.outside.committed(told)
 
     def accepted(self, taken: Acceptance) -> None:
@@ -188,6 +217,8 @@ class World:
             match fault.site:
                 case "time":
                     self.at(fault.at, self._strike, fault)
+                    if fault.what == "database restored":
+                        self.at(max(fault.at - fault.value, 0.0), self._take_snapshot)
                 case "recipient":
                     self.outside.afflict(fault)
                 case site:
@@ -222,6 +253,8 @@ class World:
             case "database away" | "provider down" | "credentials refused":
                 self._for_a_while(fault)
                 return
+            case "database restored":
+                self._restore()
             case "killed" if process:
                 self.tell("plan", f"fault: {process.name} is killed")
                 process.die()
@@ -242,6 +275,19 @@ class World:
                     self.editors.act(fault)
                 return
         self.hit(fault.what)
+
+    def _take_snapshot(self) -> None:
+        self._snapshot = self.database.snapshot()
+        self.tell("plan", "the database is backed up")
+
+    def _restore(self) -> None:
+        """The machine burns down; the database comes back as it was, and so do the workers."""
+        for process in self.everyone:
+            process.die()
+        assert self._snapshot is not None
+        self.database.restore(self._snapshot)
+        self.tell("plan", "fault: the database is restored as it was then")
+        self.checker.read_again()
 
     def _for_a_while(self, fault: Fault) -> None:
         name = {

@@ -1,0 +1,62 @@
+"""The simulation catches an engine that is broken in a known way, and says which rule it broke.
+
+A seed that catches each is written down, so that this is quick; should the engine change so that it
+does not any more, others are tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+
+from simulation.checker import RULES
+from simulation.mutations import MUTATIONS, mutated
+from simulation.plan import make_scenario
+from simulation.run import Simulator
+
+_SEEDS = 2000
+
+#: Mutation → a seed that catches it, and the rules that it may break.
+CAUGHT_BY: dict[str, tuple[int, set[str]]] = {
+    "outcome_committed_before_the_request": (3, {"nothing claimed that is not so"}),
+    "attempt_committed_after_the_request": (3, {"no request without an attempt"}),
+    "repeated_under_a_new_key": (830, {"nobody twice"}),
+    "suppression_checked_once_only": (12, {"nobody who left"}),
+    "unknown_counted_as_not_accepted": (6, {"nobody twice"}),
+    "server_error_counted_as_not_accepted": (70, {"nobody twice"}),
+    "time_out_counted_as_not_accepted": (117, {"nobody twice"}),
+    "in_doubt_sent_again_blindly": (22, {"nobody twice"}),
+    "batch_done_before_its_rows": (17, {"no fault inside"}),
+    "partial_refusal_ignored": (38, {"nothing claimed that is not so"}),
+    "look_up_within_the_lag_believed": (14, {"nobody twice"}),
+    "failed_look_up_believed": (0, {"nobody twice"}),
+}
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    opened = Simulator()
+    yield opened
+    opened.close()
+
+
+def test_the_seeds_are_clean_without_a_mutation(simulator: Simulator) -> None:
+    for seed in sorted({seed for seed, _ in CAUGHT_BY.values()}):
+        world = simulator.run(make_scenario(seed))
+        assert world.violation is None, f"make simulate SEED={seed}: {world.violation}"
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_broken_engine_is_caught(simulator: Simulator, name: str) -> None:
+    known, rules = CAUGHT_BY[name]
+    assert rules <= set(RULES)
+    with mutated(name):
+        for seed in chain([known], range(_SEEDS)):
+            world = simulator.run(make_scenario(seed))
+            if world.violation is not None:
+                break
+    assert world.violation is not None, f"{_SEEDS} seeds do not catch it"
+    print(f"caught by seed {seed}: {world.violation.rule}: {world.violation.text}")
+    assert world.violation.rule in rules
