@@ -21,6 +21,7 @@ from sqlalchemy import (
     case,
     exists,
     insert,
+    literal_column,
     or_,
     select,
     update,
@@ -61,7 +62,9 @@ _LOCKED = (
     .where(attempts.c.id == bindparam("b_attempt"))
     .with_for_update()
 )
-_FORGOTTEN = select(subscribers.c.id).where(subscribers.c.state == "forgotten")
+#: The state is written out: as a parameter, its rarity is unknown to PostgreSQL's prepared plans,
+#: which then read the whole audience.
+_FORGOTTEN = select(subscribers.c.id).where(subscribers.c.state == literal_column("'forgotten'"))
 _ANYBODY_FORGOTTEN = select(exists(_FORGOTTEN))
 
 
