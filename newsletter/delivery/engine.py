@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from newsletter.delivery import breaker, canary, failover, forms, guard, leases, pacing
 from newsletter.delivery.composing import Letter, media_reader
@@ -141,8 +141,9 @@ class _Engine:
         self.break_lost_leases(now)
         with runtime.store.read() as connection:
             due = [each for each in due_sends(connection, now) if self.questions.allow(each)]
-            # Also those that are about to be held are told of in the report.
-            self.seen.update(due, [send_id for send_id, _ in self.going(connection)])
+            going = select(sends.c.id).where(leases.worked_on())
+            # Before any of them is held below, as the report tells of those too.
+            self.seen.update(due, connection.execute(going).scalars())
         for send_id in due:
             start_send(runtime, send_id, lambda name: self.open_lane(name).provider)
         keep_counts(runtime.store)
@@ -155,13 +156,10 @@ class _Engine:
         canary.judge(runtime)
         failover.hold_stalled(runtime)
         with runtime.store.read() as connection:
-            self.live = failover.lanes(connection, runtime, self.going(connection))
-
-    def going(self, connection: Connection) -> list[tuple[int, str]]:
-        """(send id, provider) of the sends that go on and may be worked on."""
-        query = select(sends.c.id, sends.c.provider).where(leases.worked_on())
-        met = connection.execute(query.order_by(sends.c.id))
-        return [(row.id, row.provider) for row in met if self.questions.allow(row.id)]
+            query = select(sends.c.id, sends.c.provider).where(leases.worked_on())
+            met = connection.execute(query.order_by(sends.c.id))
+            allowed = [(row.id, row.provider) for row in met if self.questions.allow(row.id)]
+            self.live = failover.lanes(connection, runtime, allowed)
 
     def remove_forms(self) -> None:
         """Remove what was left at providers for sends that are over, beside the requests."""
