@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -16,7 +17,6 @@ from sqlalchemy import (
     CompoundSelect,
     Connection,
     Row,
-    Select,
     String,
     Text,
     and_,
@@ -53,6 +53,29 @@ _COUNT = (
     .group_by(deliveries.c.state)
 )
 _COUNT_AND_DROP = _COUNT.add_cte(_DROP.cte("dropped"))
+_DROP_TOLD = _DROP.returning(count_changes.c.was, count_changes.c.became)
+_ONE = (batches.c.send_id == bindparam("b_send"), batches.c.number == bindparam("b_number"))
+_LOCKED = (
+    select(
+        *(batches.c.send_id, batches.c.number, batches.c.lo, batches.c.hi),
+        *(batches.c.state, batches.c.counts),
+    )
+    .where(*_ONE)
+    .with_for_update(skip_locked=True)
+)
+_WRITE = update(batches).where(*_ONE).values(counts=bindparam("b_counts"))
+_OLDEST = (
+    select(count_changes.c.send_id, count_changes.c.batch)
+    .order_by(count_changes.c.id)
+    .limit(_CHANGES_A_ROUND)
+    .subquery()
+)
+_CHANGED = (
+    select(_OLDEST.c.send_id, _OLDEST.c.batch)
+    .distinct()
+    .order_by(_OLDEST.c.send_id, _OLDEST.c.batch)
+    .limit(_BATCHES_A_ROUND)
+)
 _WITHIN = and_(
     deliveries.c.send_id == batches.c.send_id,
     deliveries.c.position.between(batches.c.lo, batches.c.hi),
@@ -65,7 +88,9 @@ def by_state(connection: Connection, send_id: int | None = None) -> dict[str, in
     Who has no row yet counts as pending. One statement, hence of one moment whatever the isolation.
     """
     found: Counter[str] = Counter()
-    for known, was, became, number in connection.execute(_counts_of(send_id)):
+    query = _counts_of(all_sends=send_id is None)
+    key = {} if send_id is None else {"b_send": send_id}
+    for known, was, became, number in connection.execute(query, key):
         if known is not None:
             for state, each in orjson.loads(known).items():
                 found[state] += each * number
@@ -76,11 +101,12 @@ def by_state(connection: Connection, send_id: int | None = None) -> dict[str, in
     return {state: found[state] for state in DELIVERY}
 
 
-def _counts_of(send_id: int | None) -> CompoundSelect[Any]:
+@lru_cache(maxsize=2)
+def _counts_of(*, all_sends: bool) -> CompoundSelect[Any]:
     """Rows of (counts, was, became, number): batches with the same counts, rows, changes."""
     nothing = type_coerce(null(), Text)
     counts = type_coerce(batches.c.counts, Text)
-    mine = true() if send_id is None else batches.c.send_id == send_id
+    mine = true() if all_sends else batches.c.send_id == bindparam("b_send")
     known = (
         select(counts, nothing, nothing, func.count()).where(mine, counts.is_not(None))
     ).group_by(counts)
@@ -103,7 +129,7 @@ def _counts_of(send_id: int | None) -> CompoundSelect[Any]:
     )
     waiting = select(
         nothing, nothing, type_coerce(literal("pending"), String), sends.c.unfilled
-    ).where(true() if send_id is None else sends.c.id == send_id)
+    ).where(true() if all_sends else sends.c.id == bindparam("b_send"))
     return union_all(known, rows, changed, waiting)
 
 
@@ -162,26 +188,21 @@ def keep_counts(store: Store) -> None:
 
 
 def _count(connection: Connection, send_id: int, number: int) -> None:
-    found = connection.execute(_locked(send_id, number).where(batches.c.counts.is_(None)))
-    part = found.one_or_none()
-    if part is None or part.state == "leased":
+    part = _lock(connection, send_id, number)
+    if part is None or part.counts is not None or part.state == "leased":
         return
     _write(connection, part, recount(connection, send_id, number, part.lo, part.hi))
 
 
 def _take_in(connection: Connection) -> None:
-    oldest = select(count_changes.c.send_id, count_changes.c.batch).order_by(count_changes.c.id)
-    some = oldest.limit(_CHANGES_A_ROUND).subquery()
-    touched = select(some.c.send_id, some.c.batch).distinct().order_by(some.c.send_id, some.c.batch)
-    for send_id, number in connection.execute(touched).all():
-        part = connection.execute(_locked(send_id, number)).one_or_none()
+    for send_id, number in connection.execute(_CHANGED).all():
+        part = _lock(connection, send_id, number)
         if part is None:
             continue
-        told = _DROP.returning(count_changes.c.was, count_changes.c.became)
-        changes = connection.execute(told, {"b_send": send_id, "b_number": number})
-        taken = [(was, became) for was, became in changes]
+        key = {"b_send": send_id, "b_number": number}
+        changes = [(was, became) for was, became in connection.execute(_DROP_TOLD, key)]
         if part.counts is not None:  # else its rows are counted, which have changed already
-            _write(connection, part, changed_by(part.counts, taken))
+            _write(connection, part, changed_by(part.counts, changes))
 
 
 def changed_by(counts: Mapping[str, int], changes: Iterable[tuple[str, str]]) -> dict[str, int]:
@@ -193,17 +214,11 @@ def changed_by(counts: Mapping[str, int], changes: Iterable[tuple[str, str]]) ->
     return {state: number for state, number in found.items() if number}
 
 
-def _locked(send_id: int, number: int) -> Select[Any]:
-    return (
-        select(batches)
-        .where(batches.c.send_id == send_id, batches.c.number == number)
-        .with_for_update(skip_locked=True)
-    )
+def _lock(connection: Connection, send_id: int, number: int) -> Any:
+    key = {"b_send": send_id, "b_number": number}
+    return connection.execute(_LOCKED, key).one_or_none()
 
 
 def _write(connection: Connection, part: Row[Any], counts: Mapping[str, int]) -> None:
-    connection.execute(
-        update(batches)
-        .where(batches.c.send_id == part.send_id, batches.c.number == part.number)
-        .values(counts=counts)
-    )
+    key = {"b_send": part.send_id, "b_number": part.number}
+    connection.execute(_WRITE, {**key, "b_counts": counts})
