@@ -195,7 +195,7 @@ async def _attempt_at(job: Job, rows: list[Any], *, kept: bool) -> None:
         doubt_at=None,
         asked=0,
     )
-    in_time = _within_lease(job)
+    in_time = within_lease(job)
     if not _commit_attempt(job, attempt, number):
         return
     # Asked again when its bytes are about to leave: whoever slept until then sends nothing.
@@ -249,7 +249,7 @@ def _commit_attempt(job: Job, attempt: Attempt, number: int) -> bool:
     return runtime.clock.now() < lease.until
 
 
-def _within_lease(job: Job) -> Callable[[], bool]:
+def within_lease(job: Job) -> Callable[[], bool]:
     """Whether the lease that the attempt was committed under has not run out, by either clock.
 
     The loop's does not jump, and the wall's runs on while the machine is suspended.

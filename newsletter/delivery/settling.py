@@ -28,6 +28,7 @@ from newsletter.delivery.sending import (
     make_request,
     note_failure,
     suppress_refused,
+    within_lease,
 )
 from newsletter.providers.base import (
     Answered,
@@ -37,6 +38,7 @@ from newsletter.providers.base import (
     Outcome,
     Prepared,
     Unknown,
+    may_leave,
 )
 from newsletter.store.schema import attempts, deliveries
 
@@ -45,9 +47,13 @@ _log = logging.getLogger(__name__)
 
 async def settle(job: Job, attempt: Attempt) -> None:
     """Take the next step to learn what an attempt in doubt led to. The batch is leased."""
+    in_time = within_lease(job)
     prepared = _repeatable(job, attempt)
     if prepared is not None:
+        # Whoever sleeps until its lease is over may find the attempt settled without it.
+        asked = may_leave.set(in_time)
         outcome = await make_request(job, job.provider.send(prepared))
+        may_leave.reset(asked)
         if isinstance(outcome, Answered) and len(outcome.outcomes) != len(attempt.positions):
             outcome = Unknown("the answer does not have one outcome for each message")
         await commit(

@@ -119,19 +119,26 @@ class Scenario:
     events: float  # chance of each message
     drift: float
     shared_mark: bool  # one workspace for all machines, or one each
+    rate: float | None  # recipients a second
+    breaker_after: int  # failures
+    breaker_pause: float
+    canary: int  # recipients; 0 is none
     faults: tuple[Fault, ...] = field(default=())
 
     def __str__(self) -> str:
         return (
             f"{self.kind}; {self.people} people in batches of {self.batch}; {self.workers} workers"
             f" on {self.machines} machines, {self.in_flight} requests in flight each;"
-            f" lease {self.lease:.0f} s, time-out {self.timeout:.0f} s, lag {self.lag:.0f} s"
+            f" lease {self.lease:.0f} s, time-out {self.timeout:.0f} s, lag {self.lag:.0f} s;"
+            f" rate {self.rate or 'none'}, breaker after {self.breaker_after} failures,"
+            f" canary {self.canary or 'none'}"
         )
 
 
 def make_scenario(seed: int) -> Scenario:
     """The scenario of a seed; always the same."""
     rng = random.Random(f"{seed}/plan")
+    settings = random.Random(f"{seed}/settings")
     workers = (
         rng.choice((1, 1, 1, 1, 2, 2, 2, 2, 3, 3)) if rng.random() < 0.95 else rng.randint(4, 10)
     )
@@ -156,6 +163,10 @@ def make_scenario(seed: int) -> Scenario:
         events=rng.choice((0.0, 0.0, 0.0, 0.4, 1.0)),
         drift=rng.choice((0.0, 0.0, 0.003)),
         shared_mark=rng.random() < 0.7,
+        rate=settings.choice((None, None, None, 2.0)),
+        breaker_after=settings.choice((2, 5, 5)),
+        breaker_pause=settings.uniform(5, 30),
+        canary=settings.choice((0, 0, 0, 0, 0, 2)),
     )
     faults = tuple(_faults(rng, scenario))
     return Scenario(
@@ -171,11 +182,7 @@ def _faults(rng: random.Random, scenario: Scenario) -> list[Fault]:
     faults: dict[tuple[str, float], Fault] = {}
     for what in kinds:
         site = FAULTS[what][0]
-        for _ in range(
-            1
-            if what in _ONCE or (what, scenario.kind) == ("inactive recipient", "sendgrid")
-            else rng.choice((1, 1, 2, 4))
-        ):
+        for _ in range(_times(rng, what, site, scenario)):
             at = (
                 round(rng.expovariate(1 / 8), 2)
                 if site == "time"
@@ -184,6 +191,13 @@ def _faults(rng: random.Random, scenario: Scenario) -> list[Fault]:
             fault = Fault(site, at, what, _value(rng, what, scenario), rng.randrange(1000))
             faults.setdefault((site, at), fault)
     return sorted(faults.values())
+
+
+def _times(rng: random.Random, what: str, site: str, scenario: Scenario) -> int:
+    if what in _ONCE or (what, scenario.kind) == ("inactive recipient", "sendgrid"):
+        return 1  # of everybody in a request it would be the request's fault
+    # Only a look-up that fails when its answer would count is worth something.
+    return rng.choice((4, 6) if site == "look-up" else (1, 1, 2, 4))
 
 
 def _possible(what: str, scenario: Scenario) -> bool:

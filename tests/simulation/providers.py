@@ -38,12 +38,20 @@ def settings_of(scenario: Scenario) -> ProviderSettings:
         timeout=timedelta(seconds=scenario.timeout),
         lookup_lag=timedelta(seconds=scenario.lag),
         in_flight=scenario.in_flight,
+        rate=scenario.rate,
     )
 
 
 def settings_for(settings: Settings, scenario: Scenario) -> Settings:
     """The workspace's settings for a scenario."""
-    delivery = settings.delivery.model_copy(update={"lease": timedelta(seconds=scenario.lease)})
+    changes = {
+        "lease": timedelta(seconds=scenario.lease),
+        "breaker_after": scenario.breaker_after,
+        "breaker_pause": timedelta(seconds=scenario.breaker_pause),
+        "canary": str(scenario.canary or ""),
+        "canary_wait": timedelta(seconds=scenario.breaker_pause),
+    }
+    delivery = settings.delivery.model_copy(update=changes)
     return settings.model_copy(update={"delivery": delivery, "providers": [settings_of(scenario)]})
 
 

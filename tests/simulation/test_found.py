@@ -1,0 +1,31 @@
+"""What the simulation has found in the engine, each as a small test of its own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from newsletter.providers.base import Prepared, may_leave
+from newsletter.store import Store
+from newsletter.workspace import Workspace
+from support.ledger import lost_before, make_world
+
+
+def test_a_repeat_does_not_leave_once_its_lease_is_over(
+    workspace: Workspace, sqlite_store: Store, clock: Any
+) -> None:
+    """A worker that slept before its repeat left: the doubt was settled by look-up meanwhile, and
+    everybody sent to anew, when the repeat arrived as the first."""
+    world = make_world(workspace, sqlite_store, clock, 4, idempotency=timedelta(days=1))
+    world.provider.faults = [lost_before]
+    told: list[bool] = []
+
+    def sleeps(_prepared: Prepared) -> None:
+        told.append(may_leave.get()())
+        if len(world.provider.requests) == 2:
+            clock.advance(seconds=workspace.settings.delivery.lease.total_seconds() + 1)
+            told.append(may_leave.get()())
+
+    world.provider.during = sleeps
+    world.run()
+    assert told == [True, True, False]
