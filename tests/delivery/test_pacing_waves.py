@@ -50,8 +50,7 @@ class Waves:
             return status(connection, self.world.workspace, "milia.1", self.clock.now())
 
 
-@pytest.fixture
-def waves(make_workspace: Callable[..., Workspace], store: Store) -> Callable[..., Waves]:
+def maker(make_workspace: Callable[..., Workspace], store: Store) -> Callable[..., Waves]:
     def make(delivery: str = "", *, at: datetime = AT, scheduled: datetime = SCHEDULED) -> Waves:
         workspace = make_workspace(f"[delivery]\n{delivery}\n", settings=SETTINGS)
         clock = VirtualClock()
@@ -72,6 +71,20 @@ def waves(make_workspace: Callable[..., Workspace], store: Store) -> Callable[..
         return Waves(world, clock)
 
     return make
+
+
+@pytest.fixture
+def waves(make_workspace: Callable[..., Workspace], store: Store) -> Callable[..., Waves]:
+    """Makes a send in local time, on either database."""
+    return maker(make_workspace, store)
+
+
+@pytest.fixture
+def waves_here(
+    make_workspace: Callable[..., Workspace], sqlite_store: Store
+) -> Callable[..., Waves]:
+    """Makes one on SQLite, for what does not depend on the database."""
+    return maker(make_workspace, sqlite_store)
 
 
 def _people() -> list[dict[str, Any]]:
@@ -114,18 +127,18 @@ def test_everybody_gets_it_at_that_hour_of_their_own_zone(waves):
 
 
 @pytest.mark.parametrize(("rule", "tokyo"), [("now", 8), ("next_day", 24)])
-def test_whoevers_time_was_over_when_it_was_scheduled(waves, rule, tokyo):
+def test_whoevers_time_was_over_when_it_was_scheduled(waves_here, rule, tokyo):
     scheduled = AT - timedelta(hours=1)  # 17:00 in Tokyo
-    here = waves(f'zone_passed = "{rule}"', scheduled=scheduled)
+    here = waves_here(f'zone_passed = "{rule}"', scheduled=scheduled)
     here.run()
     assert here.times["tokyo"] == {AT - timedelta(hours=9) + timedelta(hours=tokyo)}
     assert here.times["none"] == {AT}
     assert here.times["york"] == {AT + timedelta(hours=5)}
 
 
-def test_a_local_time_that_clocks_skip_is_the_first_moment_after_the_gap(waves):
+def test_a_local_time_that_clocks_skip_is_the_first_moment_after_the_gap(waves_here):
     at = datetime(2027, 3, 14, 2, 30, tzinfo=UTC)  # 02:30 does not exist in New York
-    here = waves(at=at, scheduled=at - timedelta(days=7))
+    here = waves_here(at=at, scheduled=at - timedelta(days=7))
     here.clock.moment = at - timedelta(hours=14)
     here.run()
     assert here.times["york"] == {datetime(2027, 3, 14, 7, 0, tzinfo=UTC)}
@@ -152,8 +165,8 @@ def test_a_wave_that_was_missed_for_longer_than_the_grace_holds_the_send(waves):
     assert here.world.provider.received.total() == 20
 
 
-def test_a_send_that_starts_late_within_the_grace_of_its_waves_goes_on(waves):
-    here = waves('zone_passed = "next_day"')
+def test_a_send_that_starts_late_within_the_grace_of_its_waves_goes_on(waves_here):
+    here = waves_here('zone_passed = "next_day"')
     here.clock.moment = AT - timedelta(hours=4)
     here.run()
     # Tokyo's hour came after the send was scheduled: it is late, and was not passed.
@@ -161,16 +174,16 @@ def test_a_send_that_starts_late_within_the_grace_of_its_waves_goes_on(waves):
     assert here.times["none"] == {AT}
 
 
-def test_a_send_that_starts_too_late_for_a_wave_is_held_before_anybody_gets_it(waves):
-    here = waves()
+def test_a_send_that_starts_too_late_for_a_wave_is_held_before_anybody_gets_it(waves_here):
+    here = waves_here()
     here.clock.moment = AT - timedelta(hours=2)
     here.run()
     assert here.status()["state"] == "held"
     assert here.times == {}
 
 
-def test_a_service_until_idle_does_not_wait_for_the_next_wave(waves):
-    here = waves()
+def test_a_service_until_idle_does_not_wait_for_the_next_wave(waves_here):
+    here = waves_here()
     here.clock.moment = AT - timedelta(hours=9)
     here.run(UNTIL_IDLE)
     runtime = Runtime(here.world.workspace, here.world.store, here.clock)
