@@ -18,7 +18,7 @@ _DAYS_AHEAD = 16  # two whole weeks: one opening may fall into a gap
 
 def next_opening(windows: Sequence[Hours], zone: ZoneInfo, now: datetime) -> datetime | None:
     """When the hours begin again, in UTC; None where it is within them, or where there are none."""
-    if open_since(windows, zone, now) is not None:
+    if not windows or open_since(windows, zone, now) is not None:
         return None
     openings = (opens for opens, _ in _around(windows, zone, now, _DAYS_AHEAD) if opens > now)
     return min(openings, default=None)
