@@ -99,7 +99,7 @@ def fill_first(
     connection.execute(
         update(sends).where(sends.c.id == send.id).values(unfilled=unfilled, batch_size=batch_size)
     )
-    analyze(connection)
+    _analyze(connection, *(["eligible"] if unfilled else []), "deliveries", "batches")
     return made + unfilled
 
 
@@ -132,11 +132,11 @@ def fill_rest(connection: Connection, send_id: int, now: datetime) -> None:
         _fill_part(connection, send, send.unfilled, now, any_variant=True)
 
 
-def analyze(connection: Connection) -> None:
+def _analyze(connection: Connection, *tables: str) -> None:
     """Without statistics PostgreSQL's plans take a fresh send for an empty one."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("ANALYZE deliveries"))
-        connection.execute(text("ANALYZE batches"))
+        for table in tables:
+            connection.execute(text(f"ANALYZE {table}"))
 
 
 def _fill_part(
@@ -166,7 +166,7 @@ def _fill_part(
         update(sends).where(sends.c.id == send.id).values(unfilled=sends.c.unfilled - taken)
     )
     if last is None:
-        analyze(connection)
+        _analyze(connection, "deliveries", "batches")
 
 
 def _whole(part: int, batch_size: int) -> int:
