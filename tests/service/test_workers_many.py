@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -238,8 +239,16 @@ def test_a_leader_that_was_stopped_leads_no_more_when_it_goes_on(
 
 
 def test_an_idle_service_asks_nothing_and_starts_at_once_when_told(
-    make_workspace: Callable[..., Workspace], postgres: Store, mailbox: RunningMailbox
+    make_workspace: Callable[..., Workspace],
+    postgres: Store,
+    mailbox: RunningMailbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    system = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    system.bind("systemd")
+    monkeypatch.setenv("NOTIFY_SOCKET", "systemd")
     workspace = make_workspace(settings=SETTINGS.replace("http://127.0.0.1:8025", mailbox.url))
     add_readers(postgres, "told.example", 3)
     write_issue(workspace, "hello")
@@ -250,6 +259,7 @@ def test_an_idle_service_asks_nothing_and_starts_at_once_when_told(
     async def go() -> None:
         runtime = Runtime(workspace, postgres, SystemClock())
         serving = asyncio.create_task(serve(runtime, Ticker(AsyncIOScheduler(timezone=UTC))))
+        assert await asyncio.to_thread(system.recv, 100) == b"READY=1"
         await asyncio.sleep(2)
         asked.clear()
         await asyncio.sleep(4)
@@ -261,13 +271,15 @@ def test_an_idle_service_asks_nothing_and_starts_at_once_when_told(
                 break
         runtime.stop.set()
         await serving
+        assert system.recv(100) == b"STOPPING=1"
 
     @event.listens_for(postgres.engine, "before_cursor_execute")
     def count(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         asked.append(statement)
 
     began = time.monotonic()
-    asyncio.run(go())
+    with system:
+        asyncio.run(go())
     assert time.monotonic() - began < 26, "it was found by a look and not by a word"
     assert state_of(postgres, workspace, "hello.1")["counts"]["accepted"] == 3
 
