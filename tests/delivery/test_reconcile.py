@@ -142,6 +142,7 @@ def check_everybody(real: Real) -> None:
     assert real.world.status()["state"] == "sent"
 
 
+@pytest.mark.slow
 def test_restored_in_mid_send_nobody_gets_it_twice_and_nobody_is_missed(real: Real) -> None:
     schedule_send(real.world.store, at=datetime.now(UTC))
     assert real.run(requests=2) == ""
@@ -163,6 +164,7 @@ def vars_of(each: Any) -> tuple[str, int, int, int]:
     return each.send, each.found, each.unsent, each.in_doubt
 
 
+@pytest.mark.slow
 def test_restored_from_before_the_send_began_it_is_filled_and_matched_by_address(
     real: Real,
 ) -> None:
@@ -468,6 +470,7 @@ def replace_position(database: str) -> Any:
     return Position(database, 99)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("real", ["postmark"], indirect=True)
 def test_where_a_provider_lists_too_few_its_total_proves_what_the_keys_have_found(
     real: Real, monkeypatch: pytest.MonkeyPatch
