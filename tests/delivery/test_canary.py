@@ -1,4 +1,4 @@
-"""The canary: a sample gets the issue first, and its bounces and complaints decide about the rest."""
+"""The canary: a sample gets the issue first; its bounces and complaints decide about the rest."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ ON = "[delivery]\ncanary = '10%'\n"
 WAIT = timedelta(minutes=30)
 
 
-@pytest.fixture
-def world(make_workspace, store, clock):
+def maker(make_workspace, store, clock):
     def make(people=1000, extra=ON, **capabilities):
         here = make_world(
             make_workspace(extra), store, clock, people, **{"batch_size": 50, **capabilities}
@@ -31,6 +30,17 @@ def world(make_workspace, store, clock):
         return here
 
     return make
+
+
+@pytest.fixture
+def world(sqlite_store, make_workspace, clock):
+    return maker(make_workspace, sqlite_store, clock)
+
+
+@pytest.fixture
+def on_both(store, make_workspace, clock):
+    """The same on each database, where the question is one of SQL."""
+    return maker(make_workspace, store, clock)
 
 
 def tell(here, people, kind, *, bounce="", at=None):
@@ -81,8 +91,8 @@ def sample_of(here):
         return connection.execute(select(sends.c.canary, sends.c.canary_passed)).one()
 
 
-def test_the_sample_goes_first_and_the_rest_after_the_wait(world):
-    here = world()
+def test_the_sample_goes_first_and_the_rest_after_the_wait(on_both):
+    here = on_both()
     asked_at = after_sample(here, lambda: tell(here, 1, "complained"))
     assert here.provider.received == everybody(1000)
     assert here.status()["state"] == "sent"
@@ -95,8 +105,8 @@ def test_the_sample_goes_first_and_the_rest_after_the_wait(world):
     assert here.verify() == []
 
 
-def test_the_sample_is_spread_over_old_and_new_subscribers_and_over_domains(world):
-    here = world(people=3000, batch_size=1000)
+def test_the_sample_is_spread_over_old_and_new_subscribers_and_over_domains(on_both):
+    here = on_both(people=3000, batch_size=1000)
     with here.store.begin() as connection:
         for number, domain in enumerate(("gmail.com", "outlook.com", "yahoo.com")):
             connection.execute(
@@ -114,8 +124,8 @@ def test_the_sample_is_spread_over_old_and_new_subscribers_and_over_domains(worl
     assert all(80 <= count <= 120 for count in thirds.values()), thirds
 
 
-def test_too_many_bounces_hold_the_send_with_the_figures_and_resume_overrules(world):
-    here = world()
+def test_too_many_bounces_hold_the_send_with_the_figures_and_resume_overrules(on_both):
+    here = on_both()
     after_sample(here, lambda: tell(here, 12, "bounced", bounce="hard"))
     told = here.status()
     assert told["state"] == "held"
