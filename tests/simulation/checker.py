@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from newsletter.delivery import status, verify
 from newsletter.delivery.transitions import ATTEMPT, DELIVERY, LEFT, SEND
-from newsletter.store.schema import attempts, deliveries, sends, subscribers
+from newsletter.store.schema import attempts, deliveries, eligible, sends, subscribers
 from simulation.coverage import event_of
 from simulation.database import Change
 from simulation.servers import Acceptance
@@ -60,6 +60,7 @@ class Checker:
         self.leased: dict[int, int] = {}  # batch → commit of its last lease
         self.attempts: dict[str, tuple[int, str]] = {}  # id → batch, state
         self.person_of: dict[int, int] = {}  # position → person
+        self.eligible: list[int] = []  # people when the send started
         self.send_state = "scheduled"
         self.told_of: set[str] = set()  # addresses of which an event was taken in
         self.dropped: set[int] = set()  # positions that the provider dropped afterwards
@@ -75,6 +76,7 @@ class Checker:
             match change.what:
                 case "delivery" if not change.old:
                     rows.append(change)
+                    self.person_of[change.number] = int(change.more)
                 case "delivery":
                     self._check_claim(change)
                 case "attempt":
@@ -87,8 +89,12 @@ class Checker:
                     self.send_state = change.new
                 case "person" if change.new != "active" or change.told:
                     self.left.setdefault(change.number, self.commits)
-        if started or rows:
-            self._check_start(rows)
+        if started:
+            everybody = range(1, len(self.world.outside.addresses) + 1)
+            self.eligible = [person for person in everybody if person not in self.left]
+            self.person_of = {row.number: int(row.more) for row in rows}
+        if rows or started:
+            self._check_made()
 
     def _check_transition(self, who: str, change: Change) -> None:
         machine = _MACHINES.get(change.what)
@@ -127,15 +133,14 @@ class Checker:
         if change.old == "accepted" and change.new == "rejected":
             self.dropped.add(change.number)
 
-    def _check_start(self, rows: list[Change]) -> None:
-        people = [int(row.more) for row in rows]
-        self.person_of = {row.number: int(row.more) for row in rows}
-        everybody = range(1, len(self.world.outside.addresses) + 1)
-        eligible = [person for person in everybody if person not in self.left]
-        if sorted(people) != eligible:
-            self.world.fail(
-                "everybody in the send", f"{len(people)} rows for {len(eligible)} people"
-            )
+    def _check_made(self) -> None:
+        """The rows made so far: the people of the start follow one another."""
+        people = sorted(self.person_of.values())
+        if people != self.eligible[: len(people)]:
+            told = f"{len(people)} rows are not the first of {len(self.eligible)} people"
+            self.world.fail("everybody in the send", told)
+        if len(people) < len(self.eligible):
+            self.world.hit("a send is filled in parts")
 
     def before_request(self, process: Process, request: Request) -> None:
         """A request that may make the provider accept something is about to leave."""
@@ -176,12 +181,14 @@ class Checker:
             tries = connection.execute(select(attempts)).all()
             people = connection.execute(select(subscribers)).all()
             rows = connection.execute(select(deliveries)).all()
+            waiting = connection.execute(select(eligible.c.subscriber_id)).scalars().all()
         self.attempts = {row.id: (row.batch, row.state) for row in tries}
         self.left = {
             row.id: self.commits for row in people if row.state != "active" or row.suppressed
         }
         self.leased.clear()
         self.person_of = {row.position: row.subscriber_id for row in rows}
+        self.eligible = sorted([*self.person_of.values(), *waiting])
         self.told_of.clear()
         self.dropped.clear()
 
@@ -198,9 +205,11 @@ class Checker:
         for row in rows:
             if not (nobody_can_get_it and row.state == "pending"):
                 self._check_row(row, send.state)
-        counts = Counter(row.state for row in rows)
+        if send.unfilled and send.state != "held":
+            world.fail("everybody in the send", f"{send.unfilled} have no row: it is {send.state}")
+        counts = Counter(row.state for row in rows) + Counter(pending=send.unfilled)
         shown = {state: number for state, number in told["counts"].items() if number}
-        true = {**counts, "total": len(rows)} if rows else {}
+        true = {**counts, "total": len(rows) + send.unfilled} if rows else {}
         if shown != true:
             world.fail("counts add up", f"status says {shown}, the rows are {true}")
         if send.state not in {"sent", "cancelled", "held"}:

@@ -76,6 +76,7 @@ class World:
             hold_after=timedelta(seconds=scenario.patience),
             settle_for=timedelta(seconds=scenario.patience),
             poll=timedelta(seconds=scenario.poll),
+            part=scenario.batch if seed % 2 else 50_000,  # large sends are filled as they go
         )
         ends = [fault.at + fault.value for fault in scenario.faults if fault.site == "time"]
         self.quiet_at = min(_FAULTS_END, max(ends, default=0.0) + 1)
