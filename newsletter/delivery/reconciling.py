@@ -27,7 +27,7 @@ from newsletter.errors import Conflict, DoesNotHold, NewsletterError
 from newsletter.providers.base import Provider
 from newsletter.store import notify
 from newsletter.store.place import locate
-from newsletter.store.schema import batches, deliveries, ledger, sends
+from newsletter.store.schema import attempts, batches, deliveries, ledger, sends
 
 _PATIENCE = timedelta(seconds=1)
 
@@ -128,7 +128,7 @@ class _Reconciler:
                 whole.add(Record())
                 continue
             if provider.capabilities.lookup:
-                await self._wait_for(provider)
+                await self._wait_for(provider, send)
             self.progress(f"{send.send}: asking {name}")
             whole.add(await ask(self.runtime, provider, send, self._lost(), self.progress))
         return whole
@@ -162,12 +162,18 @@ class _Reconciler:
             return None
         return max(seen.sequence - int(self.entry.sequence), 0)
 
-    async def _wait_for(self, provider: Provider) -> None:
+    async def _wait_for(self, provider: Provider, send: Row[Any]) -> None:
         """Wait until a request made before the alarm has ended and shows in the record."""
+        over = select(func.max(attempts.c.doubt_at)).where(
+            attempts.c.send_id == send.id, attempts.c.state == "in_doubt"
+        )
+        with self.runtime.store.read() as connection:
+            doubted: datetime | None = connection.execute(over).scalar_one()
         clock = self.runtime.clock
         lag = provider.settings.lookup_lag
         lag = provider.capabilities.lookup_lag if lag is None else lag
-        until: datetime = self.entry.quarantined_at + provider.settings.timeout + lag
+        ended: datetime = self.entry.quarantined_at + provider.settings.timeout
+        until = max(ended, doubted or ended) + lag
         name = provider.settings.name
         while (left := until - clock.now()) > timedelta(0):
             self.progress(f"the record of {name} is complete in {left.total_seconds():.0f} s")
@@ -249,13 +255,18 @@ def _still_leased(runtime: DeliveryRuntime) -> bool:
     now = runtime.clock.now()
     with runtime.store.read() as connection:
         held = leases.all_leases(connection)
+    timeouts = [entry.timeout for entry in runtime.workspace.settings.providers]
+    longest = max(timeouts, default=timedelta(0))
     left = False
     for send_id, number, token, holder, until in held:
-        if until > now and not runtime.gone(holder):
+        ended = runtime.gone(holder)
+        if until > now and not ended:
             left = True
             continue
+        # Who only lost touch with the database may have a request under way for a time-out.
+        over_at = now if ended else now + longest
         with runtime.store.begin() as connection:
-            leases.break_lease(connection, send_id, number, token, now, over_at=now)
+            leases.break_lease(connection, send_id, number, token, now, over_at=over_at)
     return left
 
 
