@@ -216,6 +216,21 @@ def doubt(
     return True
 
 
+def count_lag_from(connection: Connection, send_id: int, batch: int, over_at: datetime) -> None:
+    """A repeat of a doubtful attempt has surely ended at `over_at`, and may have been the first to
+    arrive: an empty look-up proves nothing until the lag is over from there."""
+    connection.execute(
+        update(attempts)
+        .where(
+            attempts.c.send_id == send_id,
+            attempts.c.batch == batch,
+            attempts.c.state == "in_doubt",
+            attempts.c.doubt_at < over_at,
+        )
+        .values(doubt_at=over_at)
+    )
+
+
 def accept_found(
     connection: Connection, attempt: Attempt, found: dict[int, str], now: datetime
 ) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from newsletter.delivery import counting
-from newsletter.delivery.attempts import doubt, scrub
+from newsletter.delivery.attempts import count_lag_from, doubt, scrub
 from newsletter.delivery.canary import released
 from newsletter.delivery.failover import OPEN, Admission, being_settled, may_take
 from newsletter.delivery.transitions import delivery_move
@@ -294,6 +294,8 @@ def break_lease(
     )
     if connection.execute(statement).rowcount != 1:
         return False
+    # It may have been repeating one of these under its key.
+    count_lag_from(connection, send_id, number, over_at)
     query = select(attempts.c.id).where(
         attempts.c.send_id == send_id, attempts.c.batch == number, attempts.c.state == "started"
     )

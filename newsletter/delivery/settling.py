@@ -14,6 +14,7 @@ from newsletter.delivery import breaker, leases
 from newsletter.delivery.attempts import (
     Attempt,
     accept_found,
+    count_lag_from,
     move_rows,
     record_answer,
     settle_if_clear,
@@ -127,6 +128,7 @@ def _record_repeat(connection: Connection, job: Job, attempt: Attempt, outcome: 
         case Deferred(reason, retry_after):
             _ask_later(connection, job, attempt, reason, at_least=retry_after)
         case Unknown(reason):
+            count_lag_from(connection, attempt.send_id, attempt.batch, now)
             _ask_later(connection, job, attempt, reason)
 
 

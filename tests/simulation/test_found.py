@@ -29,3 +29,28 @@ def test_a_repeat_does_not_leave_once_its_lease_is_over(
     world.provider.during = sleeps
     world.run()
     assert told == [True, True, False]
+
+
+def test_the_lag_is_counted_from_the_last_repeat(
+    workspace: Workspace, sqlite_store: Store, clock: Any
+) -> None:
+    """The first request was lost, its repeat was answered late and accepted later still: a look-up
+    that counted the lag from the first one believed that nothing had arrived."""
+    lag = timedelta(minutes=2)
+    world = make_world(
+        workspace, sqlite_store, clock, 4, idempotency=timedelta(days=1), lookup_lag=lag
+    )
+    world.provider.faults = [lost_before, lost_before]
+    ended: list[Any] = []
+
+    def during(_prepared: Prepared) -> None:
+        if len(world.provider.requests) == 2:
+            clock.advance(seconds=60)
+            world.leave("reader1@example.com")  # from here on it is looked up, and not repeated
+        ended.append(clock.now())
+
+    world.provider.during = during
+    world.run()
+    _, repeat, anew = ended
+    assert anew - repeat >= lag
+    assert world.provider.received.total() == 3
