@@ -124,6 +124,10 @@ def _fill(
     by: pacing.Grouping,
     part: int,
 ) -> None:
+    # Whoever starts it at this moment may take minutes to list a huge audience: not waited for.
+    free = select(sends.c.id).where(*_as_read(send)).with_for_update(skip_locked=True)
+    if connection.execute(free).one_or_none() is None:
+        return
     start = send_move("start").where(*_as_read(send))
     if connection.execute(start.values(started_at=now, filled_at=now, reason="")).rowcount != 1:
         return  # another scheduler was first, or a person changed it
