@@ -29,6 +29,11 @@ def world(workspace, store, clock):
     return partial(make_world, workspace, store, clock)
 
 
+@pytest.fixture
+def on_sqlite(workspace, sqlite_store, clock):
+    return partial(make_world, workspace, sqlite_store, clock)
+
+
 def subjects(here):
     with here.store.read() as connection:
         return list(connection.execute(select(outbox.c.subject).order_by(outbox.c.id)).scalars())
@@ -71,8 +76,8 @@ def test_failures_in_a_row_open_it_one_batch_tries_and_success_closes_it(world):
     assert (row_of(here).state, row_of(here).failures) == ("closed", 0)
 
 
-def test_each_try_that_fails_doubles_the_pause_up_to_ten_minutes(world):
-    here = world(people=4)
+def test_each_try_that_fails_doubles_the_pause_up_to_ten_minutes(on_sqlite):
+    here = on_sqlite(people=4)
     here.policy = replace(here.policy, hold_after=timedelta(hours=3), poll=timedelta(minutes=10))
     here.provider.faults = [down] * 15
     asked_at = []
@@ -165,8 +170,8 @@ def test_workers_share_it_and_only_one_batch_goes_while_it_is_tried(world):
     assert here.verify() == []
 
 
-def test_doubts_are_settled_while_it_is_open(world):
-    here = world(people=4, lookup=True, idempotency=None)
+def test_doubts_are_settled_while_it_is_open(on_sqlite):
+    here = on_sqlite(people=4, lookup=True, idempotency=None)
     here.provider.faults = [lost_before]
     here.run_until = None
     note(here, *[DOWN] * 4)
@@ -179,8 +184,8 @@ def test_doubts_are_settled_while_it_is_open(world):
     assert here.provider.received == everybody(4)
 
 
-def test_a_send_whose_provider_stays_open_is_held_and_resume_tries_it_at_once(world):
-    here = world(people=12, settings={"in_flight": 2})
+def test_a_send_whose_provider_stays_open_is_held_and_resume_tries_it_at_once(on_sqlite):
+    here = on_sqlite(people=12, settings={"in_flight": 2})
     here.policy = replace(here.policy, poll=timedelta(seconds=20))
     schedule_send(here.store, make_compiled("next"))
     here.provider.faults = [down] * 1000
@@ -216,8 +221,8 @@ def test_a_later_send_tries_a_provider_that_was_left_open_long_ago(world):
     assert row_of(here).state == "closed"
 
 
-def test_a_provider_that_flaps_is_told_of_once_an_hour(world):
-    here = world(people=1, schedule=False)
+def test_a_provider_that_flaps_is_told_of_once_an_hour(on_sqlite):
+    here = on_sqlite(people=1, schedule=False)
     for _ in range(4):
         note(here, *[DOWN] * 5)
         here.clock.advance(minutes=1)

@@ -57,6 +57,14 @@ def pair(make_workspace, store, clock):
     return make
 
 
+@pytest.fixture
+def on_sqlite(make_workspace, sqlite_store, clock):
+    def make(people=40, **capabilities):
+        return Pair(make_workspace(TWO), sqlite_store, clock, people, **capabilities)
+
+    return make
+
+
 def dead(_provider, _prepared):
     return Deferred("no connection")
 
@@ -112,8 +120,8 @@ def test_wrong_credentials_hand_the_send_over_at_once(pair, store):
     assert "api_key" in notice.text
 
 
-def test_the_first_gets_back_what_has_not_moved_once_it_works_again(pair, store):
-    two = pair(people=200, settings={"in_flight": 1})
+def test_the_first_gets_back_what_has_not_moved_once_it_works_again(on_sqlite, sqlite_store):
+    two = on_sqlite(people=200, settings={"in_flight": 1})
     two.other.settings = two.other.settings.model_copy(update={"in_flight": 1, "rate": 1.0})
     two.world.workspace.settings.providers[1].__dict__["rate"] = 1.0
     two.main.faults = [dead] * 5
@@ -121,14 +129,14 @@ def test_the_first_gets_back_what_has_not_moved_once_it_works_again(pair, store)
     assert two.received == everybody(200)
     assert two.other.kept
     assert len(two.main.kept) > len(two.other.kept)
-    with store.read() as connection:
+    with sqlite_store.read() as connection:
         moved = set(connection.execute(select(batches.c.provider)).scalars())
         assert not breaker.is_open(connection, "main")
     assert moved == {None, "other"}
 
 
-def test_when_both_fail_the_send_is_held_and_nobody_is_lost(pair):
-    two = pair(people=8)
+def test_when_both_fail_the_send_is_held_and_nobody_is_lost(on_sqlite):
+    two = on_sqlite(people=8)
     two.world.policy = replace(two.world.policy, poll=timedelta(seconds=30))
     two.main.faults = [dead] * 10_000
     two.other.faults = [dead] * 10_000
