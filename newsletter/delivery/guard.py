@@ -234,6 +234,8 @@ class Questions:
     async def _known_there(self, send: Row[Any]) -> bool:
         """Whether the provider knows of requests that this database has not made yet."""
         runtime = self.runtime
+        if send.state == "cancelled":
+            return False  # nothing more is sent for it
         if send.created_at >= runtime.began and send.state == "scheduled":
             return False  # made while this process was here
         with runtime.store.read() as connection:

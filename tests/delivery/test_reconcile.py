@@ -15,12 +15,12 @@ import pytest
 from sqlalchemy import select, update
 
 from newsletter.clock import SystemClock
-from newsletter.delivery import Reconciled, quarantine, reconcile, resolve
+from newsletter.delivery import Reconciled, cancel, quarantine, reconcile, resolve
 from newsletter.delivery.mark import FileMark
 from newsletter.providers import open_provider, provider_named
 from newsletter.providers.base import FoundSend, Outcome, Prepared, SentMessage
 from newsletter.store import Store, open_store
-from newsletter.store.schema import ledger, sends
+from newsletter.store.schema import batches, ledger, sends
 from newsletter.workspace import Workspace
 from support.crashing import QUICK
 from support.ledger import (
@@ -216,7 +216,7 @@ def test_a_send_that_was_lost_as_a_whole_is_held_when_it_is_scheduled_again(real
 
 
 def forget_send(store: Store, send_id: int) -> None:
-    from newsletter.store.schema import attempts, batches, deliveries
+    from newsletter.store.schema import attempts, deliveries
 
     with store.begin() as connection:
         for table in (attempts, deliveries, batches):
@@ -410,6 +410,21 @@ def test_a_due_send_is_held_and_a_later_one_kept_where_nobody_can_be_asked(
     assert go(world) == ""
     assert world.provider.received == everybody(PEOPLE)
     world.store.close()
+
+
+def test_a_send_that_a_person_cancels_in_the_quarantine_raises_no_alarm_again(
+    world: World, tmp_path: Path
+) -> None:
+    """Its batch is open still, as the worker that had leased it is gone."""
+    restored(world, Database(world.store, tmp_path))
+    with world.store.begin() as connection:
+        cancel(connection, "milia.1", world.clock.now())
+        connection.execute(update(batches).where(batches.c.number == 3).values(state="open"))
+    received = world.provider.received
+    done = catch_up(world)
+    assert (done.released, done.sends) == (True, [])
+    assert go(world) == ""
+    assert world.provider.received == received
 
 
 # --- a person accepts -----------------------------------------------------------------------------
