@@ -92,17 +92,6 @@ def repeated_under_a_new_key() -> _Patches:
 
 
 @_mutation
-def wakes_late_and_sends_all_the_same() -> _Patches:
-    original = leases.take
-
-    def take(*args: Any, **more: Any) -> Any:
-        lease = original(*args, **more)
-        return lease and replace(lease, until=lease.until + timedelta(days=1))
-
-    return {(leases, "take"): take}
-
-
-@_mutation
 def suppression_checked_once_only() -> _Patches:
     def rows_to_send(connection: Any, lease: Any, _now: Any) -> list[Any]:
         batch = {"b_send": lease.send_id, "b_lo": lease.lo, "b_hi": lease.hi}
@@ -207,11 +196,6 @@ def event_ignored_for_a_doubt() -> _Patches:
 
 
 @_mutation
-def rows_in_flight_ignore_a_cancel() -> _Patches:
-    return {(leases, "cancel_rest"): lambda *_args, **_more: False}
-
-
-@_mutation
 def attempt_begun_for_a_stopped_send() -> _Patches:
     def count_try(connection: Any, lease: Any) -> int | None:
         statement = text(
@@ -262,25 +246,6 @@ def repeated_to_somebody_who_left() -> _Patches:
     from sqlalchemy import false, select
 
     return {(settling, "_someone_left"): lambda _attempt: select(false())}
-
-
-@_mutation
-def late_answer_overwrites() -> _Patches:
-    def refuse(connection: Any, attempt: Any, reason: str, now: Any) -> bool:
-        moved = "UPDATE attempts SET state = 'not_accepted', finished_at = 1 WHERE id = :id"
-        connection.execute(text(moved), {"id": attempt.id})
-        move_rows(connection, attempt, "defer", reason, now)
-        return True
-
-    def doubt(connection: Any, attempt: str, _now: Any, *, reason: str, settle_at: Any) -> bool:
-        statement = (
-            "UPDATE deliveries SET state = 'in_doubt', reason = :reason"
-            " WHERE attempt = :attempt AND state <> 'in_doubt'"
-        )
-        connection.execute(text(statement), {"attempt": attempt, "reason": reason})
-        return True
-
-    return {(sending, "refuse_attempt"): refuse, (sending, "doubt"): doubt}
 
 
 @_mutation

@@ -207,7 +207,8 @@ class Outside:
                 told = self.provider.events(request, now=now)
             world.tell("web", f"is told: {kind} {address}")
             ingest(self.store, world.workspace, "main", told, now)
-            world.checker.told_of.add(address)
+            if kind != "accepted":  # which is left to the answer while a request is under way
+                world.checker.told_of.add(address)
         except Unreachable:
             world.at(world.loop.time() + 15, self._tell, body, kind, address)
             return
