@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from newsletter.audience import comparison_key
 from newsletter.delivery.attempts import (
@@ -24,6 +24,7 @@ from newsletter.delivery.attempts import (
     record_answer,
     settle_if_clear,
 )
+from newsletter.delivery.bulk import to_ranges
 from newsletter.delivery.records import TRIES, Known, Record
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.providers.base import Accepted
@@ -46,6 +47,10 @@ def catch_up(
     pending = _rows(connection, part, "pending")
     found = {row.position: record.messages.get(comparison_key(row.email)) for row in pending}
     batch.accept({position: known for position, known in found.items() if known is not None})
+    # Cancelled or left since the restored state, and sent to before: the provider knows better.
+    skipped = _rows(connection, part, "skipped") if record.messages else []
+    known_of = {row.position: record.messages.get(comparison_key(row.email)) for row in skipped}
+    batch.accept({place: known for place, known in known_of.items() if known}, skipped=True)
     missing = [position for position, known in found.items() if known is None]
     # Of a request that was taken as a whole, whoever is not listed may have been in it.
     unlisted = any(batch.key(number) in record.wholes for number in known_tries)
@@ -92,11 +97,11 @@ class _Batch:
         further = range(self.tries + 1, self.tries + TRIES + 1)
         return [number for number in further if self.key(number) in record.keys]
 
-    def accept(self, found: dict[int, Known]) -> None:
+    def accept(self, found: dict[int, Known], *, skipped: bool = False) -> None:
         """Write down who was accepted, an attempt for each provider."""
         for provider in sorted({known.provider for known in found.values()}):
             mine = {place: known for place, known in found.items() if known.provider == provider}
-            attempt = self._open(sorted(mine), provider)
+            attempt = self._open(sorted(mine), provider, skipped=skipped)
             outcomes = [Accepted(mine[place].provider_message_id) for place in attempt.positions]
             record_answer(self.connection, attempt, outcomes, self.now)
 
@@ -106,7 +111,7 @@ class _Batch:
         doubt(self.connection, attempt.id, self.now, reason=_UNKNOWN, settle_at=self.now)
         _leave_to_a_person(self.connection, attempt.id)
 
-    def _open(self, positions: Sequence[int], provider: str) -> Attempt:
+    def _open(self, positions: Sequence[int], provider: str, *, skipped: bool = False) -> Attempt:
         self.tries += 1
         attempt = Attempt(
             id=self.key(self.tries),
@@ -119,8 +124,36 @@ class _Batch:
             doubt_at=None,
             asked=0,
         )
-        open_attempt(self.connection, attempt, self.tries, provider)
+        if skipped:
+            self._credit(attempt, provider)
+        else:
+            open_attempt(self.connection, attempt, self.tries, provider)
         return attempt
+
+    def _credit(self, attempt: Attempt, provider: str) -> None:
+        """An attempt of rows that were not sent to, as far as the ledger knew."""
+        self.connection.execute(
+            insert(attempts).values(
+                id=attempt.id,
+                send_id=attempt.send_id,
+                batch=attempt.batch,
+                number=self.tries,
+                provider=provider,
+                positions=to_ranges(attempt.positions),
+                body_sha256=attempt.body_sha256,
+                state=attempt.state,
+                started_at=attempt.started_at,
+            )
+        )
+        self.connection.execute(
+            update(deliveries)
+            .where(
+                deliveries.c.send_id == attempt.send_id,
+                deliveries.c.position.in_(attempt.positions),
+                deliveries.c.state == "skipped",
+            )
+            .values(attempt=attempt.id)
+        )
 
 
 def _settle_doubts(connection: Connection, part: Row[Any], record: Record, now: datetime) -> None:

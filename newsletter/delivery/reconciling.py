@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from newsletter.delivery import guard, leases
 from newsletter.delivery.catching_up import catch_up
@@ -30,6 +30,7 @@ from newsletter.store.place import locate
 from newsletter.store.schema import attempts, batches, deliveries, ledger, sends
 
 _PATIENCE = timedelta(seconds=1)
+_LATELY = timedelta(days=7)  # between the restore and the alarm, at most
 
 Progress = Callable[[str], None]
 
@@ -75,7 +76,7 @@ async def reconcile(
     with runtime.store.read() as connection:
         entry = connection.execute(select(ledger)).one()
         pending = connection.execute(
-            select(sends).where(sends.c.state.not_in(sorted(OVER))).order_by(sends.c.id)
+            select(sends).where(_concerned(entry.quarantined_at)).order_by(sends.c.id)
         ).all()
     if accept and entry.cause == "moved":
         _lift(runtime, entry, restored=False)
@@ -233,6 +234,13 @@ class _Reconciler:
                 "resume it only if it was not",
                 cause="restored",
             )
+
+
+def _concerned(quarantined_at: datetime) -> ColumnElement[bool]:
+    """Of a send: it is not over, or was cancelled when it may have been sent already."""
+    lately = sends.c.finished_at >= quarantined_at - _LATELY
+    cancelled = and_(sends.c.state == "cancelled", sends.c.filled_at.is_not(None), lately)
+    return or_(sends.c.state.not_in(sorted(OVER)), cancelled)
 
 
 def _told(connection: Connection, send: Row[Any]) -> SendReconciled:

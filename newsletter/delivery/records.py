@@ -200,7 +200,8 @@ def _doubtful(connection: Connection, send_id: int) -> list[str]:
 
 def _parts(connection: Connection, send_id: int) -> list[Any]:
     """The batches in which something is left, with how much."""
-    left = case((deliveries.c.state.in_(["pending", "sending", "in_doubt"]), 1), else_=0)
+    open_states = ["pending", "sending", "in_doubt", "skipped"]  # cancelled, and sent to before
+    left = case((deliveries.c.state.in_(open_states), 1), else_=0)
     within = and_(
         deliveries.c.send_id == batches.c.send_id,
         deliveries.c.position.between(batches.c.lo, batches.c.hi),
