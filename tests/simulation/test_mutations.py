@@ -12,7 +12,7 @@ from itertools import chain
 import pytest
 
 from simulation.checker import RULES
-from simulation.mutations import mutated
+from simulation.mutations import MUTATIONS, mutated
 from simulation.plan import make_scenario
 from simulation.run import Simulator
 
@@ -46,6 +46,10 @@ def simulator() -> Iterator[Simulator]:
     opened = Simulator()
     yield opened
     opened.close()
+
+
+def test_every_mutation_has_a_seed() -> None:
+    assert set(CAUGHT_BY) == set(MUTATIONS)
 
 
 @pytest.mark.slow
