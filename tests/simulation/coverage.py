@@ -12,7 +12,7 @@ _MACHINES = {"send": SEND, "delivery": DELIVERY, "attempt": ATTEMPT}
 
 #: What no run can hit → why.
 IMPOSSIBLE: dict[str, str] = {
-    "delivery: accepted + drop": "no webhook here tells of a message that was taken and then dropped",
+    "delivery: accepted + drop": "no webhook here tells of a message that was taken and dropped",
 }
 
 # Where two events lead from one state to the same one, what is written down tells them apart.
