@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.workspaces import ISSUE
 from newsletter.clock import SystemClock
 from newsletter.delivery import open_runtime, run_due, status
+from newsletter.service.collecting import collect_seldom
 from newsletter.settings import load_settings
 from newsletter.store import open_store
 from newsletter.workspace import Workspace
@@ -24,6 +25,7 @@ def main() -> None:
     root = Path(sys.argv[1])
     workspace = Workspace(root, load_settings(root / "newsletter.toml"))
     store = open_store(workspace.settings.database.url, root)
+    collect_seldom()  # as the service does
     began_at = time.monotonic()
     used = time.process_time()
     asyncio.run(run_due(open_runtime(workspace, store, SystemClock())))

@@ -96,6 +96,7 @@ def run_service(
     from newsletter.logs import configure_logging
     from newsletter.scheduling import check_editions
     from newsletter.service import Runtime, serve
+    from newsletter.service.collecting import collect_seldom
 
     configure_logging()
     check_editions(context.workspace.settings)
@@ -113,6 +114,7 @@ def run_service(
         ended, _ = await asyncio.gather(service, _ending_both(runtime, beside))
         return ended.held
 
+    collect_seldom()
     try:
         held = asyncio.run(main())
     finally:
