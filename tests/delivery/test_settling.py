@@ -460,11 +460,11 @@ def test_who_lost_the_lease_makes_no_attempt_and_gives_nothing_back(world):
     start_send(here.runtime(), 1, lambda _name: here.provider)
     now, hold_for = here.clock.now(), timedelta(minutes=2)
     with here.store.begin() as connection:
-        first = leases.take(connection, 1, "first", now, hold_for)
-        assert leases.take(connection, 1, "second", now, hold_for) is None
+        first = leases.take(connection, 1, "main", "first", now, hold_for)
+        assert leases.take(connection, 1, "main", "second", now, hold_for) is None
         assert leases.break_lease(connection, 1, first.number, first.token, now, over_at=now)
         assert not leases.break_lease(connection, 1, first.number, first.token, now, over_at=now)
-        second = leases.take(connection, 1, "second", now, hold_for)
+        second = leases.take(connection, 1, "main", "second", now, hold_for)
         assert second.token > first.token
         assert leases.count_try(connection, first) is None
         assert not leases.renew(connection, first, now, hold_for)
