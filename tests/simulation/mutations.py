@@ -78,20 +78,6 @@ def attempt_committed_after_the_request() -> _Patches:
 
 
 @_mutation
-def repeated_under_a_new_key() -> _Patches:
-    original = settling.build
-
-    def build(letter: Any, provider: Any, key: str, rows: Any, **more: Any) -> Any:
-        right = original(letter, provider, key, rows, **more)
-        other = original(letter, provider, key[::-1], rows, **more)
-        if right.prepared is None or other.prepared is None:
-            return right
-        return replace(other, prepared=replace(other.prepared, sha256=right.prepared.sha256))
-
-    return {(settling, "build"): build}
-
-
-@_mutation
 def suppression_checked_once_only() -> _Patches:
     def rows_to_send(connection: Any, lease: Any, _now: Any) -> list[Any]:
         batch = {"b_send": lease.send_id, "b_lo": lease.lo, "b_hi": lease.hi}

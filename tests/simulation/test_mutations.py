@@ -31,7 +31,6 @@ CAUGHT_BY: dict[str, tuple[int, set[str]]] = {
     "partial_refusal_ignored": (38, {"nothing claimed that is not so"}),
     "look_up_within_the_lag_believed": (14, {"nobody twice"}),
     "event_ignored_for_a_doubt": (3843, {"doubts are held"}),
-    "repeated_under_a_new_key": (830, {"nobody twice"}),
     "request_of_a_dead_worker_forgotten": (75, {"nobody twice"}),
     "refused_repeat_taken_for_the_first": (304, {"nobody twice"}),
     "repeated_to_somebody_who_left": (1304, {"nobody who left"}),
