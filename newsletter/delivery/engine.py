@@ -20,10 +20,11 @@ from newsletter.delivery.composing import Letter, media_reader
 from newsletter.delivery.counting import keep_counts
 from newsletter.delivery.ending import finish_sends
 from newsletter.delivery.filling import fill_more, load_compiled
+from newsletter.delivery.jobs import Job, commit
 from newsletter.delivery.launching import Launch, Outrun, next_batch
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
-from newsletter.delivery.sending import Job, commit, send_rows
+from newsletter.delivery.sending import send_rows
 from newsletter.delivery.settling import settle
 from newsletter.delivery.start import due_sends, start_send
 from newsletter.delivery.waking import next_change, next_wake
@@ -51,8 +52,22 @@ class _Lane:
     """One provider's requests in flight, and whose turn is next."""
 
     provider: Provider
-    busy: int = 0
+    busy: int = 0  # batches: those whose requests are in flight, and the next one
     turns: list[int] = field(default_factory=list)  # send ids; the next one's turn is first
+    slots: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.slots = asyncio.Semaphore(self.provider.settings.in_flight)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further batch is prepared: there is one whose request waits for a slot.
+
+        None waits where a rate is kept, as two of them might then leave at once.
+        """
+        settings = self.provider.settings
+        ahead = 0 if settings.rate is not None or settings.domain_rates else 1
+        return self.busy >= settings.in_flight + ahead
 
 
 async def run_due(runtime: DeliveryRuntime) -> RunReport:
@@ -199,7 +214,7 @@ class _Engine:
             mine = [send_id for send_id, provider in self.live if provider == name]
             lane.turns = [turn for turn in lane.turns if turn in mine]
             lane.turns += [send_id for send_id in mine if send_id not in lane.turns]
-            while lane.busy < lane.provider.settings.in_flight and self.launch_one(lane):
+            while not lane.is_full and self.launch_one(lane):
                 launched = True
         if not launched and not self.tasks:
             self.keep_at = None
@@ -226,7 +241,7 @@ class _Engine:
             lane.turns.remove(send_id)
             lane.turns.append(send_id)
             if not found.is_empty:
-                job = Job(runtime, lane.provider, letter, found.lease)
+                job = Job(runtime, lane.provider, letter, found.lease, lane.slots, found.probing)
                 self._start(lane, job, _work(job, found))
             return True
         return False
@@ -290,10 +305,7 @@ class _Engine:
         """Seconds until something could be started beside the requests in flight, if known."""
         runtime = self.runtime
         now = runtime.clock.now()
-        free = [
-            lane for lane in self.lanes.values() if lane.busy < lane.provider.settings.in_flight
-        ]
-        if not free:
+        if all(lane.is_full for lane in self.lanes.values()):
             return None
         with runtime.store.read() as connection:
             later = next_change(connection, runtime, now, self.lane_settings())
@@ -351,9 +363,10 @@ def _timer(runtime: DeliveryRuntime, seconds: float) -> asyncio.Future[None]:
 
 async def _work(job: Job, found: Launch) -> None:
     if found.attempt is not None:
-        await settle(job, found.attempt)
+        async with job.slot:
+            await settle(job, found.attempt)
     else:
         await send_rows(job, found.rows)
-    claim = found.probing
+    claim = job.probing
     if claim is not None:  # where no request was made, another batch may try the provider
         await commit(job.runtime, lambda c: breaker.give_up_probe(c, job.name, claim))

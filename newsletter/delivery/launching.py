@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 from newsletter.delivery import breaker, failover, leases, pacing
 from newsletter.delivery.attempts import Attempt, doubtful_attempt
 from newsletter.delivery.leases import Lease
+from newsletter.delivery.leaving import rows_to_send
 from newsletter.delivery.runtime import DeliveryRuntime
-from newsletter.delivery.sending import rows_to_send
 from newsletter.providers.base import Provider
 
 

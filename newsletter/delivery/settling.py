@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Select, exists, select, update
+from sqlalchemy import Connection, select, update
 
 from newsletter.audience import comparison_key
 from newsletter.delivery import breaker, leases
@@ -20,16 +20,13 @@ from newsletter.delivery.attempts import (
     settle_if_clear,
 )
 from newsletter.delivery.composing import build, rows_where
-from newsletter.delivery.sending import (
-    Job,
-    commit,
+from newsletter.delivery.jobs import Job, commit, make_request, within_lease
+from newsletter.delivery.leaving import someone_left
+from newsletter.delivery.recording import (
     denied,
     finish_answered,
-    has_left,
-    make_request,
     note_failure,
     suppress_refused,
-    within_lease,
 )
 from newsletter.providers.base import (
     Answered,
@@ -85,7 +82,7 @@ def _repeatable(job: Job, attempt: Attempt) -> Prepared | None:
     within = deliveries.c.position.between(attempt.positions[0], attempt.positions[-1])
     with job.runtime.store.read() as connection:
         rows = rows_where(connection, attempt.send_id, within)
-        left = connection.execute(_someone_left(attempt)).scalar_one()
+        left = connection.execute(someone_left(attempt)).scalar_one()
     if left and job.provider.capabilities.lookup:
         return None  # the repeat might be the first to arrive: rather ask than write to them
     mine = set(attempt.positions)
@@ -100,17 +97,6 @@ def _repeatable(job: Job, attempt: Attempt) -> Prepared | None:
         _log.warning("attempt %s would not have the same bytes: not repeated", attempt.id)
         return None
     return request.prepared
-
-
-def _someone_left(attempt: Attempt) -> Select[tuple[bool]]:
-    return select(
-        exists().where(
-            deliveries.c.send_id == attempt.send_id,
-            deliveries.c.position.between(attempt.positions[0], attempt.positions[-1]),
-            deliveries.c.attempt == attempt.id,
-            has_left(),
-        )
-    )
 
 
 def _record_repeat(connection: Connection, job: Job, attempt: Attempt, outcome: Outcome) -> None:

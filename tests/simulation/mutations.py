@@ -14,9 +14,19 @@ from datetime import timedelta
 from typing import Any
 from unittest import mock
 
-from sqlalchemy import text
+from sqlalchemy import false, select, text
 
-from newsletter.delivery import guard, launching, leases, proof, sending, settling
+from newsletter.delivery import (
+    guard,
+    jobs,
+    launching,
+    leases,
+    leaving,
+    proof,
+    recording,
+    sending,
+    settling,
+)
 from newsletter.delivery.attempts import move_rows, record_answer
 from newsletter.providers import mailbox, postmark
 from newsletter.providers.base import Accepted, Answered, Deferred, Found, Unknown
@@ -81,21 +91,28 @@ def attempt_committed_after_the_request() -> _Patches:
 def suppression_checked_once_only() -> _Patches:
     def rows_to_send(connection: Any, lease: Any, _now: Any) -> list[Any]:
         batch = {"b_send": lease.send_id, "b_lo": lease.lo, "b_hi": lease.hi}
-        return list(connection.execute(sending.ROWS.where(*sending._WAITS), batch).all())
+        return list(connection.execute(leaving.ROWS.where(*leaving._WAITS), batch).all())
 
-    return {(launching, "rows_to_send"): rows_to_send, (sending, "rows_to_send"): rows_to_send}
+    def someone_left(_attempt: Any) -> Any:
+        return select(false())
+
+    return {
+        (launching, "rows_to_send"): rows_to_send,
+        (sending, "rows_to_send"): rows_to_send,
+        (sending, "someone_left"): someone_left,
+    }
 
 
 @_mutation
 def unknown_counted_as_not_accepted() -> _Patches:
-    original = sending._record
+    original = sending.record
 
     def record(connection: Any, job: Any, attempt: Any, outcome: Any) -> None:
         if isinstance(outcome, Unknown):
             outcome = Deferred(outcome.reason)
         original(connection, job, attempt, outcome)
 
-    return {(sending, "_record"): record}
+    return {(sending, "record"): record}
 
 
 def _failure(counts: Callable[[Any], bool]) -> _Patches:
@@ -151,12 +168,12 @@ def partial_refusal_ignored() -> _Patches:
         taken = [one if isinstance(one, Accepted) else Accepted("surely") for one in outcomes]
         return record_answer(connection, attempt, taken, now)
 
-    return {(sending, "record_answer"): record, (settling, "record_answer"): record}
+    return {(recording, "record_answer"): record, (settling, "record_answer"): record}
 
 
 @_mutation
 def look_up_within_the_lag_believed() -> _Patches:
-    return {(sending.Job, "lag"): timedelta(0)}
+    return {(jobs.Job, "lag"): timedelta(0)}
 
 
 @_mutation
@@ -220,7 +237,7 @@ def refused_repeat_taken_for_the_first() -> _Patches:
             told = tuple(Deferred(outcome.reason) for _ in attempt.positions)
             record_answer(connection, attempt, told, now)
             outcome = Answered(told)
-            sending.finish_answered(connection, job, outcome.outcomes)
+            settling.finish_answered(connection, job, outcome.outcomes)
             return
         original(connection, job, attempt, outcome)
 
@@ -229,9 +246,7 @@ def refused_repeat_taken_for_the_first() -> _Patches:
 
 @_mutation
 def repeated_to_somebody_who_left() -> _Patches:
-    from sqlalchemy import false, select
-
-    return {(settling, "_someone_left"): lambda _attempt: select(false())}
+    return {(settling, "someone_left"): lambda _attempt: select(false())}
 
 
 @_mutation
