@@ -35,6 +35,8 @@ from newsletter.store.schema import sends
 
 _log = logging.getLogger(__name__)
 _SHORTEST_REST = 0.02
+# Batches looked at before others get their turn: many may have nobody left to write to.
+_AT_ONCE = 100
 
 
 @dataclass
@@ -112,7 +114,9 @@ class _Engine:
                 launched |= fill_more(self.runtime)  # while requests are in flight
                 if self.tasks:
                     await self.wait(self.until_free())
-                elif not launched and not await self.rest(kept):
+                elif launched:
+                    await asyncio.sleep(0)
+                elif not await self.rest(kept):
                     return
         finally:
             await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -214,7 +218,9 @@ class _Engine:
             mine = [send_id for send_id, provider in self.live if provider == name]
             lane.turns = [turn for turn in lane.turns if turn in mine]
             lane.turns += [send_id for send_id in mine if send_id not in lane.turns]
-            while not lane.is_full and self.launch_one(lane):
+            for _ in range(_AT_ONCE):
+                if lane.is_full or not self.launch_one(lane):
+                    break
                 launched = True
         if not launched and not self.tasks:
             self.keep_at = None

@@ -111,8 +111,10 @@ def fill_more(runtime: DeliveryRuntime) -> bool:
         return False
     try:
         with runtime.store.begin() as connection:
-            # Whoever fills it at this moment is not waited for.
-            mine = select(sends).where(sends.c.id == send_id).with_for_update(skip_locked=True)
+            # Whoever fills it at this moment is not waited for; and attempts, whose foreign key
+            # locks the send as well, need not wait for this.
+            of_send = select(sends).where(sends.c.id == send_id)
+            mine = of_send.with_for_update(skip_locked=True, key_share=True)
             send = connection.execute(mine).one_or_none()
             if send is None or send.state != "sending" or not send.unfilled:
                 return False

@@ -311,7 +311,8 @@ def _always() -> bool:
     return True
 
 
-#: Asked right before the bytes of a request leave: if false, none do, and it surely was not made.
+#: Asked right before the body of a request leaves: if false, no byte of it does, and the other side
+#: has no complete request.
 #: Who makes a request under a lease sets it for that request.
 may_leave: ContextVar[Callable[[], bool]] = ContextVar("may_leave", default=_always)
 

@@ -48,7 +48,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class NeverLeft:
-    """No byte of the request reached the other side."""
+    """The other side has no byte of the request's body, if anything at all."""
 
     reason: str
 

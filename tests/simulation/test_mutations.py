@@ -34,7 +34,7 @@ CAUGHT_BY: dict[str, tuple[int, set[str]]] = {
     "request_of_a_dead_worker_forgotten": (75, {"nobody twice"}),
     "refused_repeat_taken_for_the_first": (304, {"nobody twice"}),
     "repeated_to_somebody_who_left": (1304, {"nobody who left"}),
-    "restored_database_trusted": (134, {"nobody twice"}),
+    "restored_database_trusted": (232, {"nobody twice"}),
     "failed_look_up_believed": (974, {"nobody twice"}),
     "attempt_begun_for_a_stopped_send": (98, {"nothing new once stopped"}),
 }
