@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from datetime import UTC
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from newsletter.scheduling import schedule
 from newsletter.service import Runtime, Ticker, serve
 from newsletter.store import Store
 from newsletter.workspace import Workspace
+from support.editions import WEEKLY
 from support.ledger import add_people
 from support.mailboxes import RunningMailbox, running_mailbox
 from support.site import SETTINGS
@@ -86,3 +88,24 @@ def test_a_service_is_ready_while_its_first_send_waits_for_a_new_day(
 
     with system:
         asyncio.run(go())
+
+
+def test_a_scheduler_with_an_edition_writes_nothing_while_nothing_happens(
+    make_workspace: Callable[..., Workspace], sqlite_store: Store
+) -> None:
+    """Who renews a lease whenever the file has changed changes it by that."""
+    month = datetime.now(UTC).month
+    yearly = f"0 9 15 {(month + 5) % 12 + 1} *"  # half a year away
+    workspace = make_workspace(WEEKLY.replace("0 9 * * thu", yearly))
+
+    async def go() -> None:
+        database = str(sqlite_store.engine.url.database)
+        async with serving(Runtime(workspace, sqlite_store, SystemClock())):
+            with closing(sqlite3.connect(database)) as connection:
+                versions: list[Any] = []
+                while len(versions) < 8 or len(set(versions[-8:])) > 1:
+                    assert len(versions) < 60, "it goes on writing"
+                    await asyncio.sleep(0.5)
+                    versions += connection.execute("PRAGMA data_version").fetchall()
+
+    asyncio.run(go())
