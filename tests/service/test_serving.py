@@ -17,7 +17,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from newsletter.clock import SystemClock
 from newsletter.delivery import status
 from newsletter.scheduling import schedule
-from newsletter.service import Runtime, Ticker, serve
+from newsletter.service import Runtime, Ticker, serve, steps
 from newsletter.store import Store
 from newsletter.workspace import Workspace
 from support.editions import WEEKLY
@@ -88,6 +88,25 @@ def test_a_service_is_ready_while_its_first_send_waits_for_a_new_day(
 
     with system:
         asyncio.run(go())
+
+
+def test_edited_settings_hold_for_a_send_that_waits_for_a_new_day(
+    paced: Workspace, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "_LOOK_SECONDS", 0.2)
+    path = paced.root / "newsletter.toml"
+
+    async def go() -> None:
+        async with serving(Runtime(paced, sqlite_store, SystemClock()), sends_only=True):
+            await accepted(sqlite_store, paced, 2)
+            path.write_text(path.read_text() + "[sitte]\n")  # wrong: the old ones go on
+            await asyncio.sleep(1)
+            await accepted(sqlite_store, paced, 2)
+            text = path.read_text().replace("[sitte]\n", "")
+            path.write_text(text.replace("daily_quota = 2", "daily_quota = 10"))
+            await accepted(sqlite_store, paced, 5)
+
+    asyncio.run(go())
 
 
 def test_a_scheduler_with_an_edition_writes_nothing_while_nothing_happens(
