@@ -235,6 +235,26 @@ def test_a_leader_that_was_stopped_leads_no_more_when_it_goes_on(
     asyncio.run(go())
 
 
+def test_a_server_that_refuses_to_watch_over_a_leader_is_told_once_in_the_log(
+    postgres: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As before PostgreSQL 14, which does not know `idle_session_timeout`."""
+
+    async def go() -> None:
+        leader = SessionLeader(postgres.engine, "leader")
+        monkeypatch.setattr(session_leader, "SILENCE", "some ")
+        for _ in range(3):
+            assert not await leader.leads("editions")
+        told = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert len(told) == 1
+        assert "idle_session_timeout" in told[0].getMessage()
+        monkeypatch.setattr(session_leader, "SILENCE", 20)
+        assert await leader.leads("editions")
+        await leader.step_down()
+
+    asyncio.run(go())
+
+
 # --- being told -----------------------------------------------------------------------------------
 
 
