@@ -27,18 +27,19 @@ _LONGEST_WAIT = 5.0
 _LOOK_SECONDS = 1.0  # SQLite
 
 
-async def listen(store: Store, name: str, bell: Bell) -> None:
+async def listen(store: Store, name: str, bell: Bell, listening: asyncio.Event) -> None:
     """Ring the bell for what others have made, for as long as the task lives.
 
-    `name` is what the session is called in PostgreSQL's `pg_stat_activity`.
+    `name` is what the session is called in PostgreSQL's `pg_stat_activity`; `listening` is set once
+    the database answers and nothing that is told is missed.
     """
     if store.is_sqlite:
-        await _watch_file(str(store.engine.url.database), bell)
+        await _watch_file(str(store.engine.url.database), bell, listening)
     else:
-        await _listen(store, name, bell)
+        await _listen(store, name, bell, listening)
 
 
-async def _listen(store: Store, name: str, bell: Bell) -> None:
+async def _listen(store: Store, name: str, bell: Bell, listening: asyncio.Event) -> None:
     import psycopg
 
     from newsletter.store.postgresql import open_session
@@ -49,6 +50,7 @@ async def _listen(store: Store, name: str, bell: Bell) -> None:
             session = await open_session(store.engine, name)
             try:
                 await session.execute(f"LISTEN {CHANNEL}")
+                listening.set()
                 bell.ring()  # for what happened while nobody listened
                 wait = _FIRST_WAIT
                 await _until_broken(session, bell)
@@ -87,13 +89,14 @@ async def _until_broken(session: psycopg.AsyncConnection[Any], bell: Bell) -> No
         loop.remove_reader(descriptor)
 
 
-async def _watch_file(path: str, bell: Bell) -> None:
+async def _watch_file(path: str, bell: Bell, listening: asyncio.Event) -> None:
     """Ring whenever another connection has written (SQLite: PRAGMA data_version)."""
     with contextlib.closing(sqlite3.connect(path, timeout=0.1)) as connection:
         seen = None
         while True:
             with contextlib.suppress(sqlite3.OperationalError):  # locked for a moment
                 version = connection.execute("PRAGMA data_version").fetchone()[0]
+                listening.set()
                 if version != seen:
                     seen = version
                     bell.ring()

@@ -86,6 +86,7 @@ class _Service:
         self.loops: Sequence[_Loop] = [self.sends]
         if not sends_only:
             self.loops = [self.feeds, self.editions, self.sends, self.notices]
+        self.listening = asyncio.Event()
         self.bell = Bell()
         self.bell.hang("sends", self.sends.wake)
         self.bell.hang("notices", self.notices.wake)
@@ -98,7 +99,10 @@ class _Service:
     async def run(self) -> Ended:
         self.ticker.start()
         tasks: list[asyncio.Task[None]] = []
-        beside = [_beside(listen(self.runtime.store, self.name, self.bell))]
+        beside = [
+            _beside(listen(self.runtime.store, self.name, self.bell, self.listening)),
+            _beside(self.tell_ready()),
+        ]
         if self.editions in self.loops:
             beside.append(_beside(self.keep_lead()))
         try:
@@ -139,8 +143,8 @@ class _Service:
         try:
             done = await steps.guarded(self.runtime, loop.step)
             self.wake_at_next(loop, began)
-            if loop is self.sends and loop.seen is None:
-                self.tell_ready()
+            if loop is self.sends:
+                self.listening.set()  # where the database tells of nothing, a look must do
             loop.seen = began
             loop.problem = ""
         except Unreachable as error:
@@ -157,7 +161,9 @@ class _Service:
             wait = min(loop.failures * _AGAIN_SECONDS, _LONGEST_AGAIN)
             self.ticker.once_in(wait, loop.wake, f"{loop.step.__name__} again")
 
-    def tell_ready(self) -> None:
+    async def tell_ready(self) -> None:
+        """Ready is who listens: the first round may send for hours, or wait for a new day."""
+        await self.listening.wait()
         store = self.runtime.store
         told = "the file changes" if store.is_sqlite else "PostgreSQL tells of work"
         _log.info("%s is ready; it looks when %s, and every %d s", self.name, told, _LOOK_SECONDS)

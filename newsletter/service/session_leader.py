@@ -2,7 +2,7 @@
 
 The server frees the lock when the session ends: at once for a process that died, within seconds for
 a machine that vanished (keepalives), and for one that is stopped or hangs once it was silent for
-`SILENCE`. Whoever lost its session finds out before its next step.
+`SILENCE` (from PostgreSQL 14 on). Whoever lost its session finds out before its next step.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class SessionLeader:
         self._name = name
         self._session: psycopg.AsyncConnection[Any] | None = None
         self._pid = 0  # the server's process that holds the lock; 0 while none does
+        self._failed = False  # when last asked
         self._asking = asyncio.Lock()
 
     async def leads(self, name: str) -> bool:
@@ -44,12 +45,16 @@ class SessionLeader:
         async with self._asking:
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    return await self._ask()
+                    leads = await self._ask()
             except (psycopg.Error, OSError) as error:  # a time-out is an OSError
-                if self._pid:
-                    _log.warning("leads no more: %s", error or "no answer in time")
+                if self._pid or not self._failed:
+                    what = "leads no more" if self._pid else "cannot lead"
+                    _log.warning("%s: %s", what, str(error) or "no answer in time")
+                self._failed = True
                 await self._end()
                 return False
+            self._failed = False
+            return leads
 
     async def step_down(self) -> None:
         """Free the lock, and end the session."""

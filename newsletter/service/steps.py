@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,6 +24,8 @@ from newsletter.service.runtime import Runtime
 from newsletter.workspace import Workspace
 
 _log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 10.0  # how late edited settings are noticed while a send is under way
 
 Step = Callable[[Runtime], Awaitable[None]]
 
@@ -148,10 +151,42 @@ async def _staying(leader: Leader, name: str) -> AsyncIterator[None]:
 
 
 async def sends(runtime: Runtime) -> None:
-    """Send everything due, until nothing is due or in flight."""
-    report = await run_due(runtime.delivery())
-    runtime.held.update(report.held)
-    runtime.quarantine = report.quarantine
+    """Send everything due, until nothing is due or in flight.
+
+    A send may take days: when the settings are edited meanwhile, the engine's run ends in order and
+    another goes on by the new ones.
+    """
+    while not runtime.stop.is_set():
+        workspace = runtime.workspace
+        async with _until_edited(runtime) as ended:
+            report = await run_due(dataclasses.replace(runtime.delivery(), stop=ended))
+        runtime.held.update(report.held)
+        runtime.quarantine = report.quarantine
+        if runtime.workspace is workspace:
+            return
+
+
+@contextlib.asynccontextmanager
+async def _until_edited(runtime: Runtime) -> AsyncIterator[asyncio.Event]:
+    """An event that is set when the service is stopped or goes by other settings than now."""
+    workspace, ended = runtime.workspace, asyncio.Event()
+
+    async def watch() -> None:
+        try:
+            while runtime.workspace is workspace and not runtime.stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(runtime.stop.wait(), _LOOK_SECONDS)
+                with contextlib.suppress(Unreachable):
+                    runtime.read_settings_again()
+        finally:
+            ended.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield ended
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def notices(runtime: Runtime) -> None:

@@ -235,6 +235,26 @@ def test_a_leader_that_was_stopped_leads_no_more_when_it_goes_on(
     asyncio.run(go())
 
 
+def test_a_server_that_refuses_to_watch_over_a_leader_is_told_once_in_the_log(
+    postgres: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As before PostgreSQL 14, which does not know `idle_session_timeout`."""
+
+    async def go() -> None:
+        leader = SessionLeader(postgres.engine, "leader")
+        monkeypatch.setattr(session_leader, "SILENCE", "some ")
+        for _ in range(3):
+            assert not await leader.leads("editions")
+        told = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert len(told) == 1
+        assert "idle_session_timeout" in told[0].getMessage()
+        monkeypatch.setattr(session_leader, "SILENCE", 20)
+        assert await leader.leads("editions")
+        await leader.step_down()
+
+    asyncio.run(go())
+
+
 # --- being told -----------------------------------------------------------------------------------
 
 
@@ -260,7 +280,7 @@ def test_an_idle_service_asks_nothing_and_starts_at_once_when_told(
         runtime = Runtime(workspace, postgres, SystemClock())
         serving = asyncio.create_task(serve(runtime, Ticker(AsyncIOScheduler(timezone=UTC))))
         assert await asyncio.to_thread(system.recv, 100) == b"READY=1"
-        await asyncio.sleep(2)
+        await asyncio.sleep(4)  # its first rounds, and a look at what it missed before it listened
         asked.clear()
         await asyncio.sleep(4)
         assert asked == [], "it asked the database though nothing had happened"
@@ -327,7 +347,7 @@ def rung(store: Store, work: Callable[[], None], topic: Any) -> bool:
         events = {name: asyncio.Event() for name in ("sends", "notices", "editions")}
         for name, event_ in events.items():
             bell.hang(name, event_)
-        listening = asyncio.create_task(listen(store, "listener", bell))
+        listening = asyncio.create_task(listen(store, "listener", bell, asyncio.Event()))
         await asyncio.wait_for(events[topic].wait(), SLOWEST)  # as it has just begun
         for event_ in events.values():
             event_.clear()
@@ -373,7 +393,7 @@ def test_the_listener_survives_a_restart_of_the_server_and_looks_for_what_it_mis
         async def go() -> None:
             bell, told = Bell(), asyncio.Event()
             bell.hang("sends", told)
-            listening = asyncio.create_task(listen(store, "listener", bell))
+            listening = asyncio.create_task(listen(store, "listener", bell, asyncio.Event()))
             leader = SessionLeader(store.engine, "leader")
             await asyncio.wait_for(told.wait(), SLOWEST)
             assert await leader.leads("editions")
@@ -408,7 +428,7 @@ def test_on_sqlite_a_change_of_the_file_is_noticed_and_quiet_is_not(sqlite_store
     async def go() -> None:
         bell, told = Bell(), asyncio.Event()
         bell.hang("notices", told)
-        watching = asyncio.create_task(listen(sqlite_store, "watcher", bell))
+        watching = asyncio.create_task(listen(sqlite_store, "watcher", bell, asyncio.Event()))
         await asyncio.wait_for(told.wait(), SLOWEST)
         told.clear()
         await asyncio.sleep(2.5)
