@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text, update
 
-from newsletter.delivery import DeliveryRuntime
+from newsletter.delivery import DeliveryRuntime, resume
 from newsletter.delivery.mark import FileMark, MemoryMark, Position
 from newsletter.providers.base import Found, Outcome, Prepared, may_leave
 from newsletter.providers.transport import HttpxTransport, NeverLeft, Response
@@ -27,6 +27,7 @@ from support.ledger import RecordingProvider, World, everybody, make_world
 from support.site import ROOT
 from support.snapshots import Database
 
+PROBES = 3  # of the send as it is here: its open batches
 Made = Callable[..., World]
 
 
@@ -185,6 +186,52 @@ def test_what_the_provider_was_told_shows_a_machine_put_back_as_a_whole(
     assert "knows nothing of" in run(world)
     assert cause(world.store) == "told"
     assert world.provider.received == received
+
+
+def put_back_as_a_whole(world: World, database: Database) -> None:
+    """The machine is an older one, mark and all, when two more requests had been made."""
+    one_at_a_time(world)
+    assert run(world, requests=2) == ""
+    dump, mark = database.dump(world.store), mark_of(world).path.read_bytes()
+    assert run(world, requests=2) == ""
+    world.store = database.put_back(world.store, dump)
+    if not database.is_sqlite:  # the cluster was put back too: the place is the same
+        with world.store.begin() as connection:
+            connection.execute(update(ledger).values(place={}))
+    mark_of(world).path.write_bytes(mark)
+    world.clock.advance(minutes=5)
+
+
+def test_a_provider_that_does_not_answer_at_first_is_asked_again_before_anything_leaves(
+    world: World, database: Database
+) -> None:
+    """The network is not there yet when a machine that was put back starts."""
+    put_back_as_a_whole(world, database)
+    received = world.provider.received
+    world.provider.failing_lookups = 2 * PROBES
+    asked = len(world.provider.lookups)
+    assert "knows nothing of" in run(world)
+    assert len(world.provider.lookups) == asked + 3 * PROBES
+    assert world.provider.received == received
+
+
+def test_a_send_of_which_a_provider_never_answers_waits_for_a_person_and_then_goes_on(
+    world: World, database: Database
+) -> None:
+    one_at_a_time(world)
+    assert run(world, requests=2) == ""
+    world.provider.failing_lookups = 10**6
+    began, asked = world.clock.now(), len(world.provider.lookups)
+    assert run(world) == ""
+    assert world.status()["state"] == "held"
+    assert "main cannot be asked whether" in world.status()["reason"]
+    assert timedelta(minutes=30) < world.clock.now() - began < timedelta(minutes=40)
+    assert len(world.provider.lookups) - asked < 20 * PROBES  # it did not spin
+    assert len(world.provider.requests) == 2
+    with world.store.begin() as connection:
+        resume(connection, "milia.1", world.clock.now())
+    assert run(world) == ""
+    assert world.provider.received == everybody(20)
 
 
 # --- no false alarms ------------------------------------------------------------------------------
