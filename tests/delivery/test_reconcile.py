@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -449,15 +449,23 @@ def test_where_nobody_can_be_asked_a_person_decides(
     world.store.close()
 
 
+@pytest.mark.parametrize("first_wave", [False, True])
 def test_a_due_send_is_held_and_a_later_one_kept_where_nobody_can_be_asked(
-    workspace: Workspace, sqlite_store: Store, clock: Any, tmp_path: Path
+    workspace: Workspace, sqlite_store: Store, clock: Any, tmp_path: Path, first_wave: bool
 ) -> None:
+    """One in each reader's own time has begun with its first wave, hours before its `at`."""
     world = make_world(
         workspace, sqlite_store, clock, people=PEOPLE, batch_size=BATCH, lookup=False
     )
+    began = clock.now()
+    if first_wave:
+        with world.store.begin() as connection:
+            values = {"local_time": True, "starts_at": began, "at": began + timedelta(hours=9)}
+            connection.execute(update(sends).values(values))
     database = Database(world.store, tmp_path)
     dump = database.dump(world.store)
     assert go(world) == ""
+    clock.moment = began + timedelta(minutes=1)
     world.store = database.put_back(world.store, dump)
     assert go(world) != ""
     done = catch_up(world)
