@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from sqlalchemy import func, select, text, update
 
 from newsletter.delivery import DeliveryRuntime, resume
 from newsletter.delivery.mark import FileMark, MemoryMark, Position
+from newsletter.errors import Unreachable
 from newsletter.providers.base import Found, Outcome, Prepared, may_leave
 from newsletter.providers.transport import HttpxTransport, NeverLeft, Response
 from newsletter.store import Store
@@ -414,6 +416,30 @@ def test_marks_of_many_processes_at_once(tmp_path: Path) -> None:
         children.append(pid)
     assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0, 0]
     assert mark.read() == Position("a" * 32, 799)
+
+
+def test_a_damaged_mark_says_what_its_removal_leads_to(tmp_path: Path) -> None:
+    mark = FileMark(tmp_path / "ledger.mark")
+    mark.path.write_text("{", encoding="ascii")
+    with pytest.raises(Unreachable) as caught:
+        mark.read()
+    assert "over SQLite nothing is sent then" in caught.value.hint
+
+
+def test_a_process_that_is_stopped_with_the_mark_in_its_hands_stops_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newsletter.delivery.mark._LOCK_WITHIN", 0.2)
+    mark = FileMark(tmp_path / "ledger.mark")
+    mark.note(Position("a" * 32, 1))
+    with mark.path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for use in (mark.read, lambda: mark.note(Position("a" * 32, 2))):
+            with pytest.raises(Unreachable, match="another process has kept it") as caught:
+                use()
+            assert "which process" in caught.value.hint
+    mark.note(Position("a" * 32, 2))
+    assert mark.read() == Position("a" * 32, 2)
 
 
 def test_who_slept_past_the_lease_right_before_the_request_lets_nothing_leave(
