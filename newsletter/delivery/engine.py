@@ -159,11 +159,11 @@ class _Engine:
             return
         self.break_lost_leases(now)
         with runtime.store.read() as connection:
-            due = [each for each in due_sends(connection, now) if self.questions.allow(each)]
+            due = due_sends(connection, now)
             going = select(sends.c.id).where(leases.worked_on())
-            # Before any of them is held below, as the report tells of those too.
+            # Before any of them is held, as the report tells of those too.
             self.seen.update(due, connection.execute(going).scalars())
-        for send_id in due:
+        for send_id in filter(self.questions.allow, due):
             start_send(runtime, send_id, lambda name: self.open_lane(name).provider)
         keep_counts(runtime.store)
         finish_sends(runtime)
@@ -349,9 +349,13 @@ class _Engine:
         now = runtime.clock.now()
         with runtime.store.read() as connection:
             wake = next_wake(connection, runtime, now, self.lane_settings())
-        if wake is None or not wake.is_within(runtime.policy.patience, now):
+        wake_at = wake.at if wake and wake.is_within(runtime.policy.patience, now) else None
+        ask_at = self.questions.next_at()  # what could go now may be waiting for that
+        if ask_at is not None:
+            wake_at = ask_at if wake_at is None or wake_at <= now else min(wake_at, ask_at)
+        if wake_at is None:
             return False
-        seconds = max((wake.at - now).total_seconds(), _SHORTEST_REST)
+        seconds = max((wake_at - now).total_seconds(), _SHORTEST_REST)
         timer = asyncio.ensure_future(runtime.rest(seconds))
         await asyncio.wait(_futures(timer, self.stopped), return_when=asyncio.FIRST_COMPLETED)
         timer.cancel()

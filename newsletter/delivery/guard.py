@@ -20,7 +20,7 @@ from newsletter.delivery.attempts import attempt_key
 from newsletter.delivery.leases import worked_on
 from newsletter.delivery.mark import Position
 from newsletter.delivery.notices import hold
-from newsletter.delivery.runtime import DeliveryRuntime
+from newsletter.delivery.runtime import DeliveryRuntime, Unheard
 from newsletter.delivery.start import due_sends
 from newsletter.errors import NewsletterError
 from newsletter.outbox import notify_editors
@@ -203,7 +203,8 @@ class _Probe:
 class Questions:
     """The sends that one engine meets, and what their providers say before it goes on with them.
 
-    A send that this process started needs no question. `runtime.met` remembers them.
+    A send that this process started needs no question. `runtime.met` remembers them. A question
+    that fails is asked again, and its send does not go on: without an answer nobody knows.
     """
 
     def __init__(self, runtime: DeliveryRuntime, provider_of: ProviderOf) -> None:
@@ -214,8 +215,12 @@ class Questions:
         """Whether the engine may work on the send: it was met before, or is new."""
         return send_id in self.runtime.met
 
+    def next_at(self) -> datetime | None:
+        """When the next of the questions that failed is asked again."""
+        return min((each.again_at for each in self.runtime.unheard.values()), default=None)
+
     async def ask(self) -> bool:
-        """Ask about every send that is met for the first time; true if there was one."""
+        """Ask about every send that is met for the first time; true if one of them may go on."""
         runtime = self.runtime
         with runtime.store.read() as connection:
             if quarantine(connection):
@@ -223,25 +228,68 @@ class Questions:
             met = _to_take_up(connection, runtime.clock.now())
             strange = [row for row in met if row.id not in runtime.met]
             restored_at = connection.execute(select(ledger.c.restored_at)).scalar_one()
+        waiting = {row.id for row in strange}
+        for over in [each for each in runtime.unheard if each not in waiting]:
+            del runtime.unheard[over]
+        going_on = False
         for send in strange:
-            if await self._known_there(send) or quarantined(runtime):
+            if not self._is_time(send.id):
+                continue
+            answers = await self._answers(send)
+            if self._known_there(send, answers) or quarantined(runtime):
                 return True
             if restored_at is not None and send.state == "scheduled":
                 await self._ask_by_name(send, restored_at)
+            failed = [(probe, found) for probe, found in answers if not found.conclusive]
+            if failed and not self._may_go_unheard(send, *failed[0]):
+                continue
+            runtime.unheard.pop(send.id, None)
             runtime.met.add(send.id)
-        return bool(strange)
+            going_on = True
+        return going_on
 
-    async def _known_there(self, send: Row[Any]) -> bool:
-        """Whether the provider knows of requests that this database has not made yet."""
+    def _is_time(self, send_id: int) -> bool:
+        """Whether to ask now; at once after a clock that was set back."""
+        before, now = self.runtime.unheard.get(send_id), self.runtime.clock.now()
+        return before is None or not before.asked_at <= now < before.again_at
+
+    def _may_go_unheard(self, send: Row[Any], probe: _Probe, found: Found) -> bool:
+        """Plan the next question, or end them where look-ups do not work for long.
+
+        A person decides then; a send that a person had let go on before is not held once more.
+        """
+        runtime, policy, now = self.runtime, self.runtime.policy, self.runtime.clock.now()
+        before = runtime.unheard.get(send.id)
+        since, asked = (now, 1) if before is None else (before.since, before.asked + 1)
+        if now - since <= policy.hold_after or asked < policy.fewest_looks:
+            again_at = now + policy.wait(asked + 2, runtime.rng)
+            runtime.unheard[send.id] = Unheard(since, asked, now, again_at)
+            return False
+        if send.released_at is not None:
+            return True
+        reason = f"{probe.provider} cannot be asked whether it has messages of this send that the "
+        reason += f"database knows nothing of: {found.reason}"
+        with runtime.store.begin() as connection:
+            hold(connection, runtime, send.id, reason, cause="unheard")
+        del runtime.unheard[send.id]
+        return False
+
+    async def _answers(self, send: Row[Any]) -> list[tuple[_Probe, Found]]:
+        """What the provider knows of requests that this database has not made yet."""
         runtime = self.runtime
         if send.state == "cancelled":
-            return False  # nothing more is sent for it
+            return []  # nothing more is sent for it
         if send.created_at >= runtime.began and send.state == "scheduled":
-            return False  # made while this process was here
+            return []  # made while this process was here
         with runtime.store.read() as connection:
             probes = _probes(connection, send, runtime.workspace.key)
         answers = await asyncio.gather(*[self._find(probe) for probe in probes])
-        for probe, found in zip(probes, answers, strict=True):
+        return list(zip(probes, answers, strict=True))
+
+    def _known_there(self, send: Row[Any], answers: list[tuple[_Probe, Found]]) -> bool:
+        """Whether the provider knows of such a request; then the alarm is raised."""
+        runtime = self.runtime
+        for probe, found in answers:
             if not found.messages:
                 continue
             with runtime.store.begin() as connection:
@@ -259,9 +307,9 @@ class Questions:
         try:
             provider = self.provider_of(probe.provider)
         except NewsletterError:  # its send will be held for that
-            return Found({}, conclusive=False)
-        if not provider.capabilities.lookup:
-            return Found({}, conclusive=False)
+            return Found({}, conclusive=True)
+        if not provider.capabilities.lookup:  # there is nobody to ask
+            return Found({}, conclusive=True)
         return await provider.find(probe.key, since=probe.since)
 
     async def _ask_by_name(self, send: Row[Any], restored_at: datetime) -> None:

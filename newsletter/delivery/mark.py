@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from typing import Protocol
 from newsletter.errors import Unreachable
 
 _LENGTH = 128  # bytes of the file, always: it is written in place, in one call
+# Seconds that the lock is waited for: it is held for some 30 µs, unless its process is stopped.
+_LOCK_WITHIN = 5.0
+_LONGEST_PAUSE = 0.05
 _DAMAGED = (ValueError, KeyError, TypeError)
 
 
@@ -120,10 +124,26 @@ def _parse(content: bytes) -> Position | None:
 def _locked(path: Path, kind: int, flags: int = 0) -> Iterator[int]:
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o644)
     try:
-        fcntl.flock(file, kind)
+        _lock(file, kind)
         yield file
     finally:
         os.close(file)
+
+
+def _lock(file: int, kind: int) -> None:
+    """Raises `TimeoutError` where another process keeps the lock: nobody may wait for ever."""
+    waited, pause = 0.0, 0.0005
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if waited >= _LOCK_WITHIN:
+                raise TimeoutError(f"another process has kept it for {waited:.0f} s") from error
+            time.sleep(pause)
+            waited += pause
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        else:
+            return
 
 
 def _sync_folder(folder: Path) -> None:
@@ -135,8 +155,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _unusable(path: Path, error: Exception) -> Unreachable:
+    hint = "Make the workspace's var/ writable. A damaged mark may be deleted: over PostgreSQL the "
+    hint += "providers are asked instead; over SQLite nothing is sent then until "
+    hint += "`newsletter ledger reconcile`."
+    if isinstance(error, TimeoutError):
+        hint = "See which process is stopped while it has the file open; let it go on, or end it."
     return Unreachable(
-        f"the mark of what was sent cannot be kept in {path.name}: {error}",
-        hint="Make the workspace's var/ writable. A damaged mark may be deleted: without it the "
-        "database is compared with what the provider was told.",
+        f"the mark of what was sent cannot be kept in {path.name}: {error}", hint=hint
     )

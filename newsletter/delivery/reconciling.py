@@ -189,7 +189,8 @@ class _Reconciler:
             filled = True
         if not filled:
             # One whose time has not come cannot have been sent, unless a person had moved it.
-            if not record.complete and send.at <= runtime.clock.now():
+            starts_at = send.starts_at or send.at
+            if not record.complete and starts_at <= runtime.clock.now():
                 self._hold_unasked(send)
             return SendReconciled(send.send, 0, 0, 0)
         with runtime.store.read() as connection:

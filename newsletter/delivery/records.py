@@ -25,6 +25,7 @@ from newsletter.store.schema import attempts, batches, deliveries
 #: So many tries of one batch in a row may have been refused before one was accepted.
 TRIES = 20
 _AT_ONCE = 4
+_DOUBTFUL = ("started", "in_doubt")
 # Of a send whose recipients are not known: so many batches and tries in a row without anything.
 _EMPTY = 3
 
@@ -128,7 +129,8 @@ class _ByKeys:
         with self.runtime.store.read() as connection:
             doubtful = _doubtful(connection, self.send.id)
             parts = _parts(connection, self.send.id)
-            self.known = _with_provider(connection, self.send.id)
+            name = self.provider.settings.name
+            self.known = _with_provider(connection, self.send.id, name)
         await self._look_up(doubtful)
         wanted = {part.number: part.left for part in parts}
         tries = {part.number: part.tries for part in parts}
@@ -174,7 +176,7 @@ class _ByKeys:
                 if not found.conclusive:
                     self.found.failed = _unanswered(self.provider, found.reason)
                     return {}
-                counts[key] = len(found.messages)
+                counts[key] = max(len(found.messages), bool(found.whole))
                 self._keep(key, found)
             self.progress(f"{self.send.send}: {len(self.found.messages)} messages found")
         return counts
@@ -193,7 +195,7 @@ class _ByKeys:
 
 def _doubtful(connection: Connection, send_id: int) -> list[str]:
     query = select(attempts.c.id).where(
-        attempts.c.send_id == send_id, attempts.c.state.in_(["started", "in_doubt"])
+        attempts.c.send_id == send_id, attempts.c.state.in_(_DOUBTFUL)
     )
     return list(connection.execute(query.order_by(attempts.c.batch, attempts.c.number)).scalars())
 
@@ -216,8 +218,16 @@ def _parts(connection: Connection, send_id: int) -> list[Any]:
     return list(connection.execute(query.order_by(batches.c.number)).all())
 
 
-def _with_provider(connection: Connection, send_id: int) -> int:
+def _with_provider(connection: Connection, send_id: int, provider: str) -> int:
+    """How many messages this provider has for sure: not a stand-in, and no doubt looked up here."""
+    settled = select(attempts.c.id).where(
+        attempts.c.send_id == send_id,
+        attempts.c.provider == provider,
+        attempts.c.state.not_in(_DOUBTFUL),
+    )
     query = select(func.count()).where(
-        deliveries.c.send_id == send_id, deliveries.c.state.in_(sorted(LEFT))
+        deliveries.c.send_id == send_id,
+        deliveries.c.state.in_(sorted(LEFT)),
+        deliveries.c.attempt.in_(settled),
     )
     return int(connection.execute(query).scalar_one())

@@ -65,6 +65,16 @@ UNTIL_IDLE = Policy(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """What a provider was asked in vain about one send: since when, how often, and when again."""
+
+    since: datetime
+    asked: int
+    asked_at: datetime
+    again_at: datetime
+
+
 class Wake(Protocol):
     """Ends an idle engine's rest early, when another process has made work for it."""
 
@@ -103,6 +113,7 @@ class DeliveryRuntime:
     # When this process began, and the sends (by id) that it started, or asked about, since.
     began: datetime = field(default=_LONG_AGO)
     met: set[int] = field(default_factory=set)
+    unheard: dict[int, Unheard] = field(default_factory=dict)  # those that no answer came about
 
     def __post_init__(self) -> None:
         if self.began == _LONG_AGO:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from newsletter.clock import Clock
 from newsletter.delivery import DeliveryRuntime, Policy, open_runtime
-from newsletter.delivery.runtime import Wake, has_ended, new_holder
+from newsletter.delivery.runtime import Unheard, Wake, has_ended, new_holder
 from newsletter.errors import BadInput
 from newsletter.outbox import notify_editors
 from newsletter.providers import open_provider, provider_named
@@ -62,6 +62,7 @@ class Runtime:
     quarantine: str = ""
     # The sends that this process started, or asked their provider about.
     met: set[int] = field(default_factory=set)
+    unheard: dict[int, Unheard] = field(default_factory=dict)
     began: datetime | None = None
     # Without one, leases in the database decide who leads.
     leader: Leader | None = None
@@ -82,6 +83,7 @@ class Runtime:
             policy=self.policy,
             progress=self.progress,
             met=self.met,
+            unheard=self.unheard,
             began=self.began,
             wake=self.wake,
         )

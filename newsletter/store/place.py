@@ -16,7 +16,8 @@ from sqlalchemy.exc import NotSupportedError, ProgrammingError
 Place = Mapping[str, str]
 
 # The database's oid is its own as long as it lives; the system identifier is the cluster's, and a
-# physical replica's too. The timeline is a new one after each fail-over or recovery to a point in
+# physical replica's too. A clone of the cluster's files, not promoted, has all of it: it cannot be
+# told by its place. The timeline is a new one after each fail-over or recovery to a point in
 # time: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-INFO-CONTROLDATA
 _CLUSTER = text(
     "SELECT (SELECT system_identifier FROM pg_control_system())::text AS system,"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import shutil
@@ -15,8 +16,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text, update
 
-from newsletter.delivery import DeliveryRuntime
+from newsletter.delivery import DeliveryRuntime, resume
 from newsletter.delivery.mark import FileMark, MemoryMark, Position
+from newsletter.errors import Unreachable
 from newsletter.providers.base import Found, Outcome, Prepared, may_leave
 from newsletter.providers.transport import HttpxTransport, NeverLeft, Response
 from newsletter.store import Store
@@ -27,6 +29,7 @@ from support.ledger import RecordingProvider, World, everybody, make_world
 from support.site import ROOT
 from support.snapshots import Database
 
+PROBES = 3  # of the send as it is here: its open batches
 Made = Callable[..., World]
 
 
@@ -185,6 +188,52 @@ def test_what_the_provider_was_told_shows_a_machine_put_back_as_a_whole(
     assert "knows nothing of" in run(world)
     assert cause(world.store) == "told"
     assert world.provider.received == received
+
+
+def put_back_as_a_whole(world: World, database: Database) -> None:
+    """The machine is an older one, mark and all, when two more requests had been made."""
+    one_at_a_time(world)
+    assert run(world, requests=2) == ""
+    dump, mark = database.dump(world.store), mark_of(world).path.read_bytes()
+    assert run(world, requests=2) == ""
+    world.store = database.put_back(world.store, dump)
+    if not database.is_sqlite:  # the cluster was put back too: the place is the same
+        with world.store.begin() as connection:
+            connection.execute(update(ledger).values(place={}))
+    mark_of(world).path.write_bytes(mark)
+    world.clock.advance(minutes=5)
+
+
+def test_a_provider_that_does_not_answer_at_first_is_asked_again_before_anything_leaves(
+    world: World, database: Database
+) -> None:
+    """The network is not there yet when a machine that was put back starts."""
+    put_back_as_a_whole(world, database)
+    received = world.provider.received
+    world.provider.failing_lookups = 2 * PROBES
+    asked = len(world.provider.lookups)
+    assert "knows nothing of" in run(world)
+    assert len(world.provider.lookups) == asked + 3 * PROBES
+    assert world.provider.received == received
+
+
+def test_a_send_of_which_a_provider_never_answers_waits_for_a_person_and_then_goes_on(
+    world: World, database: Database
+) -> None:
+    one_at_a_time(world)
+    assert run(world, requests=2) == ""
+    world.provider.failing_lookups = 10**6
+    began, asked = world.clock.now(), len(world.provider.lookups)
+    assert run(world) == ""
+    assert world.status()["state"] == "held"
+    assert "main cannot be asked whether" in world.status()["reason"]
+    assert timedelta(minutes=30) < world.clock.now() - began < timedelta(minutes=40)
+    assert len(world.provider.lookups) - asked < 20 * PROBES  # it did not spin
+    assert len(world.provider.requests) == 2
+    with world.store.begin() as connection:
+        resume(connection, "milia.1", world.clock.now())
+    assert run(world) == ""
+    assert world.provider.received == everybody(20)
 
 
 # --- no false alarms ------------------------------------------------------------------------------
@@ -367,6 +416,30 @@ def test_marks_of_many_processes_at_once(tmp_path: Path) -> None:
         children.append(pid)
     assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0, 0]
     assert mark.read() == Position("a" * 32, 799)
+
+
+def test_a_damaged_mark_says_what_its_removal_leads_to(tmp_path: Path) -> None:
+    mark = FileMark(tmp_path / "ledger.mark")
+    mark.path.write_text("{", encoding="ascii")
+    with pytest.raises(Unreachable) as caught:
+        mark.read()
+    assert "over SQLite nothing is sent then" in caught.value.hint
+
+
+def test_a_process_that_is_stopped_with_the_mark_in_its_hands_stops_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newsletter.delivery.mark._LOCK_WITHIN", 0.2)
+    mark = FileMark(tmp_path / "ledger.mark")
+    mark.note(Position("a" * 32, 1))
+    with mark.path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for use in (mark.read, lambda: mark.note(Position("a" * 32, 2))):
+            with pytest.raises(Unreachable, match="another process has kept it") as caught:
+                use()
+            assert "which process" in caught.value.hint
+    mark.note(Position("a" * 32, 2))
+    assert mark.read() == Position("a" * 32, 2)
 
 
 def test_who_slept_past_the_lease_right_before_the_request_lets_nothing_leave(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from newsletter.clock import SystemClock
 from newsletter.delivery import Reconciled, cancel, quarantine, reconcile, resolve
 from newsletter.delivery.mark import FileMark
 from newsletter.providers import open_provider, provider_named
-from newsletter.providers.base import FoundSend, Outcome, Prepared, SentMessage
+from newsletter.providers.base import Found, FoundSend, Outcome, Prepared, SentMessage
 from newsletter.store import Store, open_store
-from newsletter.store.schema import batches, ledger, sends
+from newsletter.store.schema import attempts, batches, deliveries, ledger, sends
 from newsletter.workspace import Workspace
 from support.crashing import QUICK
 from support.ledger import (
@@ -216,8 +216,6 @@ def test_a_send_that_was_lost_as_a_whole_is_held_when_it_is_scheduled_again(real
 
 
 def forget_send(store: Store, send_id: int) -> None:
-    from newsletter.store.schema import attempts, deliveries
-
     with store.begin() as connection:
         for table in (attempts, deliveries, batches):
             connection.execute(table.delete().where(table.c.send_id == send_id))
@@ -364,6 +362,65 @@ def test_a_doubt_from_before_the_dump_is_settled_by_the_record(
     assert world.verify() == []
 
 
+class Counts(RecordingProvider):
+    """Counts the messages of a send, and lists none, as of more than a provider lists."""
+
+    async def find_send(self, send: str, *, since: datetime) -> FoundSend:
+        return FoundSend((), len(self.kept))
+
+
+@pytest.mark.parametrize("case", ["stand-in", "proven"])
+def test_a_total_is_reached_only_by_messages_that_it_counts_and_only_once(
+    world: World, tmp_path: Path, case: str
+) -> None:
+    """What a stand-in took is not in it, and a doubt that events have proven is not there twice."""
+    old = world.provider
+    world.provider = Counts(old.settings, old.capabilities, old.clock)
+    if case == "proven":
+        world.provider.faults = [lost_after]
+    database = Database(world.store, tmp_path)
+    assert go(world, requests=2) == ""
+    with world.store.begin() as connection:
+        first = attempts.c.batch == 1
+        if case == "stand-in":
+            connection.execute(update(attempts).where(first).values(provider="other"))
+        else:
+            proven = deliveries.c.position <= BATCH
+            connection.execute(update(deliveries).where(proven).values(state="delivered"))
+    dump = database.dump(world.store)
+    assert go(world, requests=1) == ""
+    received = world.provider.received
+    assert sum(received.values()) == 3 * BATCH
+    if case == "stand-in":
+        world.provider.kept = world.provider.kept[BATCH:]
+    world.store = database.put_back(world.store, dump)
+    assert go(world) != ""
+    done = catch_up(world)
+    assert done.released
+    assert [vars_of(each) for each in done.sends] == [("milia.1", 15, 25, 0)]
+    assert go(world) == ""
+    assert world.provider.received | received == everybody(PEOPLE)
+
+
+def test_a_request_that_is_found_as_a_whole_is_counted_though_nobody_in_it_is_listed(
+    workspace: Workspace, sqlite_store: Store, clock: Any, tmp_path: Path
+) -> None:
+    class Whole(RecordingProvider):
+        async def find(self, key: str, *, since: datetime) -> Found:
+            found = await super().find(key, since=since)
+            return Found({}, conclusive=True, whole=f"{key}-whole" if found.messages else "")
+
+    world = make_world(workspace, sqlite_store, clock, people=PEOPLE, batch_size=BATCH)
+    settings = world.provider.settings.model_copy(update={"in_flight": 1})
+    world.provider = Whole(settings, world.provider.capabilities, clock)
+    restored(world, Database(world.store, tmp_path))
+    done = catch_up(world)
+    assert done.released
+    # Of the three requests that were lost nobody is listed; all three are found, so the rest goes.
+    assert [vars_of(each) for each in done.sends] == [("milia.1", 2 * BATCH, 15, 3 * BATCH)]
+    world.store.close()
+
+
 @pytest.mark.parametrize(("decision", "twice"), [("abandon", False), ("resend", True)])
 def test_where_nobody_can_be_asked_a_person_decides(
     workspace: Workspace,
@@ -392,15 +449,23 @@ def test_where_nobody_can_be_asked_a_person_decides(
     world.store.close()
 
 
+@pytest.mark.parametrize("first_wave", [False, True])
 def test_a_due_send_is_held_and_a_later_one_kept_where_nobody_can_be_asked(
-    workspace: Workspace, sqlite_store: Store, clock: Any, tmp_path: Path
+    workspace: Workspace, sqlite_store: Store, clock: Any, tmp_path: Path, first_wave: bool
 ) -> None:
+    """One in each reader's own time has begun with its first wave, hours before its `at`."""
     world = make_world(
         workspace, sqlite_store, clock, people=PEOPLE, batch_size=BATCH, lookup=False
     )
+    began = clock.now()
+    if first_wave:
+        with world.store.begin() as connection:
+            values = {"local_time": True, "starts_at": began, "at": began + timedelta(hours=9)}
+            connection.execute(update(sends).values(values))
     database = Database(world.store, tmp_path)
     dump = database.dump(world.store)
     assert go(world) == ""
+    clock.moment = began + timedelta(minutes=1)
     world.store = database.put_back(world.store, dump)
     assert go(world) != ""
     done = catch_up(world)

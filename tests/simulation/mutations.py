@@ -254,9 +254,5 @@ def restored_database_trusted() -> _Patches:
     return {
         (guard, "against_mark"): lambda _row, _seen: None,
         (guard, "count_attempt"): lambda _connection, seen: seen,
-        (guard.Questions, "_known_there"): _no,
+        (guard.Questions, "_known_there"): lambda *_args: False,
     }
-
-
-async def _no(*_args: Any) -> bool:
-    return False
