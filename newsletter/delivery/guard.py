@@ -204,7 +204,7 @@ class Questions:
     """The sends that one engine meets, and what their providers say before it goes on with them.
 
     A send that this process started needs no question. `runtime.met` remembers them. A question
-    that fails is asked again, and its send does not go on: without an answer nobody knows.
+    that fails is asked again, and a send that had begun does not go on before it is answered.
     """
 
     def __init__(self, runtime: DeliveryRuntime, provider_of: ProviderOf) -> None:
@@ -241,7 +241,8 @@ class Questions:
             if restored_at is not None and send.state == "scheduled":
                 await self._ask_by_name(send, restored_at)
             failed = [(probe, found) for probe, found in answers if not found.conclusive]
-            if failed and not self._may_go_unheard(send, *failed[0]):
+            begun = send.filled_at is not None  # else its first request tells what is wrong
+            if begun and failed and not self._may_go_unheard(send, *failed[0]):
                 continue
             runtime.unheard.pop(send.id, None)
             runtime.met.add(send.id)
