@@ -23,8 +23,15 @@ from newsletter.providers.base import (
     EventType,
     Unknown,
 )
-from newsletter.store.schema import attempts, deliveries, outbox, sends, subscribers
-from support.ledger import everybody, lost_after, lost_before, make_world
+from newsletter.store.schema import attempts, batches, deliveries, outbox, sends, subscribers
+from support.ledger import (
+    everybody,
+    lost_after,
+    lost_before,
+    make_compiled,
+    make_world,
+    schedule_send,
+)
 
 KEYS = {"idempotency": timedelta(hours=24), "lookup": False}
 LOOKUP = {"idempotency": None, "lookup": True}
@@ -413,6 +420,37 @@ def test_a_late_answer_and_a_successor_agree_on_what_was_accepted(world):
     assert len(here.provider.requests) == 1
     assert here.status()["state"] == "sent"
     assert here.verify() == []
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "before it is held"])
+def test_whom_a_late_answer_puts_off_gets_it_though_the_doubt_was_given_up(world, held):
+    here = world(people=4, **NEITHER)
+    here.provider.faults = [lost_before]
+    here.run()
+    assert here.status()["state"] == "held"
+    with here.store.begin() as connection:
+        attempt = load_attempt(connection, here.provider.requests[0].key)
+        if not held:
+            connection.execute(update(sends).values(state="sending"))
+        answer = [Accepted("late-0"), Accepted("late-1"), Deferred("later"), Deferred("later")]
+        assert record_answer(connection, attempt, answer, here.clock.now())
+        if held:
+            resume(connection, "milia.1", here.clock.now())
+    here.run()
+    assert here.provider.received == everybody(4, but=(1, 2))
+    assert here.status()["state"] == "sent"
+    assert here.verify() == []
+
+
+def test_a_send_that_contradicts_itself_stops_no_other(world):
+    here = world(people=4)
+    start_send(here.runtime(), 1, lambda _name: here.provider)
+    with here.store.begin() as connection:
+        connection.execute(update(batches).values(state="done"))
+    schedule_send(here.store, make_compiled("roller"))
+    assert here.run().sent == ["roller.1"]
+    assert here.status()["state"] == "held"
+    assert here.status()["reason"].startswith("4 recipients have not got it")
 
 
 @pytest.mark.slow
