@@ -391,6 +391,26 @@ def test_what_a_vanished_worker_had_begun_is_in_doubt_and_is_settled(world, mean
     assert here.clock.now() - started >= timedelta(seconds=50), "its lease was waited out"
 
 
+@pytest.mark.parametrize(
+    ("over", "then"),
+    [
+        (timedelta(minutes=1), timedelta(minutes=1)),
+        (timedelta(minutes=-5), timedelta(0)),
+        (timedelta(days=365), timedelta(hours=1)),
+    ],
+    ids=["under way", "long over", "by a wrong clock"],
+)
+def test_resume_counts_the_lag_from_the_end_of_a_request_that_may_be_under_way(world, over, then):
+    here = world(people=4, **LOOKUP)
+    crash_during(here, 1)
+    now = here.clock.now()
+    with here.store.begin() as connection:
+        assert leases.break_lease(connection, 1, 1, 1, now, over_at=now + over)
+        pause(connection, "milia.1", now)
+        resume(connection, "milia.1", now)
+        assert connection.execute(select(attempts.c.doubt_at)).scalar_one() == now + then
+
+
 def test_a_worker_that_has_surely_ended_is_not_waited_for(world):
     here = world(people=4, settings={"in_flight": 1}, **KEYS)
     crash_during(here, 1)
