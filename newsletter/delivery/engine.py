@@ -35,6 +35,7 @@ from newsletter.store.schema import sends
 
 _log = logging.getLogger(__name__)
 _SHORTEST_REST = 0.02
+_CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 @dataclass
@@ -194,10 +195,12 @@ class _Engine:
                 continue
             # A lease of ours that we do not hold is of an earlier run that failed.
             ended = holder == runtime.holder or runtime.gone(holder)
-            if until > now and not ended:
+            # So far ahead no clock but a wrong one has put it, perhaps ours.
+            astray = until > now + runtime.workspace.settings.delivery.lease + _CLOCKS_DIFFER
+            if until > now and not ended and not astray:
                 continue
             # Who only lost touch with the database may have a request under way for a time-out.
-            over_at = now if ended else now + longest
+            over_at = now if ended else max(now, until) + longest
             with runtime.store.begin() as connection:
                 leases.break_lease(connection, send_id, number, token, now, over_at=over_at)
             _log.warning("took over batch %d of send %d from %s", number, send_id, holder)

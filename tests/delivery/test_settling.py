@@ -411,6 +411,35 @@ def test_resume_counts_the_lag_from_the_end_of_a_request_that_may_be_under_way(w
         assert connection.execute(select(attempts.c.doubt_at)).scalar_one() == now + then
 
 
+def test_a_lease_that_a_wrong_clock_took_keeps_nobody_waiting(world):
+    here = world(people=4)
+    start_send(here.runtime(), 1, lambda _name: here.provider)
+    ahead = here.clock.now() + timedelta(days=365)
+    with here.store.begin() as connection:
+        assert leases.take(connection, 1, "main", "gone", ahead, timedelta(minutes=2))
+    here.run(gone=lambda _holder: False)
+    assert here.provider.received == everybody(4)
+    assert here.clock.now() < ahead - timedelta(days=364)
+
+
+def test_what_was_begun_by_a_wrong_clock_is_sent_again_only_when_a_person_says_so(world):
+    here = world(people=4, **LOOKUP)
+    crash_during(here, 1)
+    with here.store.begin() as connection:
+        ahead = here.clock.now() + timedelta(days=365)
+        connection.execute(update(batches).values(lease_until=ahead))
+    here.run(gone=lambda _holder: False)
+    assert here.status()["state"] == "held"
+    assert not here.provider.received
+    with here.store.begin() as connection:
+        resume(connection, "milia.1", here.clock.now())
+    here.clock.advance(hours=1)
+    here.run()
+    assert here.provider.received == everybody(4)
+    assert here.clock.now() < ahead - timedelta(days=364)
+    assert here.verify() == []
+
+
 def test_a_worker_that_has_surely_ended_is_not_waited_for(world):
     here = world(people=4, settings={"in_flight": 1}, **KEYS)
     crash_during(here, 1)
