@@ -28,7 +28,7 @@ from newsletter.delivery.sending import send_rows
 from newsletter.delivery.settling import settle
 from newsletter.delivery.start import due_sends, start_send
 from newsletter.delivery.waking import next_change, next_wake
-from newsletter.errors import NewsletterError
+from newsletter.errors import NewsletterError, Unreachable
 from newsletter.providers.base import Provider
 from newsletter.settings import ProviderSettings
 from newsletter.store.schema import sends
@@ -201,8 +201,12 @@ class _Engine:
                 continue
             # Who only lost touch with the database may have a request under way for a time-out.
             over_at = now if ended else max(now, until) + longest
-            with runtime.store.begin() as connection:
-                leases.break_lease(connection, send_id, number, token, now, over_at=over_at)
+            try:
+                with runtime.store.begin() as connection:
+                    leases.break_lease(connection, send_id, number, token, now, over_at=over_at)
+            except Unreachable as error:  # if it answers nothing else, what follows says so
+                _log.warning("batch %d is taken over at the next look: %s", number, error)
+                return
             _log.warning("took over batch %d of send %d from %s", number, send_id, holder)
 
     # --- work -----------------------------------------------------------------------------------
