@@ -39,7 +39,8 @@ from newsletter.delivery.transitions import (
     move_attempt,
 )
 from newsletter.providers.base import Accepted, Deferred, Rejected
-from newsletter.store.schema import attempts, deliveries, subscribers
+from newsletter.store import notify
+from newsletter.store.schema import attempts, batches, deliveries, subscribers
 from newsletter.store.types import to_microseconds
 
 _log = logging.getLogger(__name__)
@@ -178,10 +179,22 @@ def record_answer(
     scrub(connection, attempt.send_id, attempt.positions[0], attempt.positions[-1])
     if state != "started":  # it came late: the batch may be done by now
         forget(connection, attempt.send_id, attempt.batch)
+        _reopen_batch(connection, attempt)
     # After the rows, as whoever makes an attempt locks them in this order.
     not_accepted = len(from_ranges(refused)) - len(from_ranges(missed or []))
     give_back(connection, attempt.id, not_accepted)
     return True
+
+
+def _reopen_batch(connection: Connection, attempt: Attempt) -> None:
+    """Rows that a late answer puts off are sent again, though their batch is done by now."""
+    one = (batches.c.send_id == attempt.send_id, batches.c.number == attempt.batch)
+    # Waits for whoever is just giving it back without having seen these rows.
+    connection.execute(select(batches.c.number).where(*one).with_for_update())
+    put_off = exists().where(_of(attempt), deliveries.c.state == "pending")
+    reopened = update(batches).where(*one, batches.c.state == "done", put_off)
+    if connection.execute(reopened.values(state="open", not_before=None)).rowcount:
+        notify(connection, "sends")
 
 
 def refuse_attempt(connection: Connection, attempt: Attempt, reason: str, now: datetime) -> bool:

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, literal, or_, select, update
+from sqlalchemy import Connection, case, func, literal, or_, select, update
 
 from newsletter.audience.sql import insert_into
 from newsletter.delivery.runtime import DeliveryRuntime
@@ -62,14 +62,16 @@ def is_open(connection: Connection, provider: str) -> bool:
 
 
 def claim_probe(
-    connection: Connection, provider: str, now: datetime, duration: timedelta
+    connection: Connection, runtime: DeliveryRuntime, provider: str, now: datetime
 ) -> datetime | None:
     """A claim for the one caller that tries an open provider now, with one batch; else None.
 
-    It ends with `note`, with `give_up_probe` or, should its holder vanish, after `duration`.
+    It ends with `note`, with `give_up_probe` or, should its holder vanish, after a lease's time.
     """
+    duration = runtime.workspace.settings.delivery.lease
     # A time beyond any pause was written by a clock that has jumped back since.
-    late = or_(breakers.c.retry_at <= now, breakers.c.retry_at > now + LONGEST_PAUSE)
+    astray = breakers.c.retry_at > now + _longest_pause(runtime)
+    late = or_(breakers.c.retry_at <= now, astray)
     free = or_(
         breakers.c.probe_until.is_(None),
         breakers.c.probe_until <= now,
@@ -78,7 +80,11 @@ def claim_probe(
     statement = (
         update(breakers)
         .where(breakers.c.provider == provider, breakers.c.state == "open", late, free)
-        .values(probe_until=now + duration)
+        .values(
+            probe_until=now + duration,
+            # So that the failure of this try is known for one.
+            retry_at=case((astray, literal(now, Instant())), else_=breakers.c.retry_at),
+        )
     )
     return now + duration if connection.execute(statement).rowcount == 1 else None
 
@@ -268,5 +274,9 @@ def _pause(runtime: DeliveryRuntime, openings: int) -> timedelta:
     """Between half and all of the pause, which doubles with each opening in a row."""
     first = runtime.workspace.settings.delivery.breaker_pause
     doublings = min(max(openings, 1) - 1, 20)
-    full = min(first * (1 << doublings), max(LONGEST_PAUSE, first))
+    full = min(first * (1 << doublings), _longest_pause(runtime))
     return full * runtime.rng.uniform(0.5, 1.0)
+
+
+def _longest_pause(runtime: DeliveryRuntime) -> timedelta:
+    return max(LONGEST_PAUSE, runtime.workspace.settings.delivery.breaker_pause)

@@ -6,10 +6,10 @@ flight still end and are written down.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, case, literal, select, update
 
 from newsletter.delivery import breaker, canary
 from newsletter.delivery.attempts import load_attempt, move_rows, scrub, settle_if_clear
@@ -21,6 +21,10 @@ from newsletter.delivery.transitions import LEFT, OVER, delivery_move, move_send
 from newsletter.errors import Conflict
 from newsletter.store import notify
 from newsletter.store.schema import attempts, batches, deliveries
+from newsletter.store.types import Instant
+
+#: Far beyond any provider's time-out.
+_LONGEST_REQUEST = timedelta(hours=1)
 
 
 def pause(connection: Connection, name: str, now: datetime) -> Row[Any]:
@@ -152,9 +156,15 @@ def _forget_failures(connection: Connection, send_id: int, now: datetime) -> Non
     query = select(attempts.c.batch).where(in_doubt).distinct()
     for batch in connection.execute(query).scalars().all():
         _reopen(connection, send_id, batch)
-    # The lag is waited out anew: that is never wrong.
+    # The lag is waited out anew: that is never wrong. A request may yet be under way, until then.
+    soon, latest = literal(now, Instant()), literal(now + _LONGEST_REQUEST, Instant())
+    over_at = case(
+        (attempts.c.doubt_at > latest, latest),  # by a clock that was ahead
+        (attempts.c.doubt_at > soon, attempts.c.doubt_at),
+        else_=soon,
+    )
     connection.execute(
-        update(attempts).where(in_doubt).values(doubt_at=now, settle_at=now, asked=0)
+        update(attempts).where(in_doubt).values(doubt_at=over_at, settle_at=now, asked=0)
     )
 
 

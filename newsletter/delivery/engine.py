@@ -28,7 +28,7 @@ from newsletter.delivery.sending import send_rows
 from newsletter.delivery.settling import settle
 from newsletter.delivery.start import due_sends, start_send
 from newsletter.delivery.waking import next_change, next_wake
-from newsletter.errors import NewsletterError
+from newsletter.errors import NewsletterError, Unreachable
 from newsletter.providers.base import Provider
 from newsletter.settings import ProviderSettings
 from newsletter.store.schema import sends
@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _SHORTEST_REST = 0.02
 # Batches looked at before others get their turn: many may have nobody left to write to.
 _AT_ONCE = 100
+_CLOCKS_DIFFER = timedelta(minutes=1)
 
 
 @dataclass
@@ -198,12 +199,18 @@ class _Engine:
                 continue
             # A lease of ours that we do not hold is of an earlier run that failed.
             ended = holder == runtime.holder or runtime.gone(holder)
-            if until > now and not ended:
+            # So far ahead no clock but a wrong one has put it, perhaps ours.
+            astray = until > now + runtime.workspace.settings.delivery.lease + _CLOCKS_DIFFER
+            if until > now and not ended and not astray:
                 continue
             # Who only lost touch with the database may have a request under way for a time-out.
-            over_at = now if ended else now + longest
-            with runtime.store.begin() as connection:
-                leases.break_lease(connection, send_id, number, token, now, over_at=over_at)
+            over_at = now if ended else max(now, until) + longest
+            try:
+                with runtime.store.begin() as connection:
+                    leases.break_lease(connection, send_id, number, token, now, over_at=over_at)
+            except Unreachable as error:  # if it answers nothing else, what follows says so
+                _log.warning("batch %d is taken over at the next look: %s", number, error)
+                return
             _log.warning("took over batch %d of send %d from %s", number, send_id, holder)
 
     # --- work -----------------------------------------------------------------------------------

@@ -53,8 +53,7 @@ def admission(
     """Asked in the transaction that leases; whoever gets a claim uses it or gives it up."""
     opened = breaker.open_breakers(connection)
     if provider in opened:
-        lease = runtime.workspace.settings.delivery.lease
-        claim = breaker.claim_probe(connection, provider, now, lease)
+        claim = breaker.claim_probe(connection, runtime, provider, now)
         return Admission(doubts_only=claim is None, probing=claim)
     helped = stand_ins(runtime.workspace.settings.providers, opened)
     others = tuple(name for name, helper in helped.items() if helper == provider)

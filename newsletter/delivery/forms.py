@@ -78,13 +78,7 @@ async def make(runtime: DeliveryRuntime, provider: Provider, letter: Letter, var
 async def _make(runtime: DeliveryRuntime, provider: Provider, letter: Letter, form: Form) -> bool:
     assert isinstance(provider, KeepsForms)
     with runtime.store.begin() as connection:
-        row = insert_into(connection, kept_forms).values(
-            provider=provider.settings.name,
-            name=form.name,
-            send_id=letter.send_id,
-            state="asked",
-        )
-        connection.execute(row.on_conflict_do_nothing())
+        _ask(connection, provider, letter, form)
     outcome = await provider.keep(form)
     told: dict[str, Any] = {"state": "kept", "reason": "", "retry_at": None}
     if not isinstance(outcome, Kept):
@@ -94,8 +88,17 @@ async def _make(runtime: DeliveryRuntime, provider: Provider, letter: Letter, fo
         told["retry_at"] = runtime.clock.now() + _AGAIN
     with runtime.store.begin() as connection:
         asked = (_this(provider, form), kept_forms.c.state == "asked")
-        connection.execute(update(kept_forms).where(*asked).values(**told))
+        if not connection.execute(update(kept_forms).where(*asked).values(**told)).rowcount:
+            # Where it was removed before it was made, it is to be removed once more.
+            _ask(connection, provider, letter, form)
     return isinstance(outcome, Kept)
+
+
+def _ask(connection: Connection, provider: Provider, letter: Letter, form: Form) -> None:
+    row = insert_into(connection, kept_forms).values(
+        provider=provider.settings.name, name=form.name, send_id=letter.send_id, state="asked"
+    )
+    connection.execute(row.on_conflict_do_nothing())
 
 
 def note_outcome(

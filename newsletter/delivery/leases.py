@@ -276,6 +276,11 @@ def break_lease(
 
     `over_at` is when that request has surely ended.
     """
+    # Before the batch, as whoever writes an outcome down takes them in this order too.
+    unsettled = (attempts.c.send_id == send_id) & (attempts.c.batch == number)
+    unsettled &= attempts.c.state.in_(["started", "in_doubt"])
+    locked = select(attempts.c.id).where(unsettled).order_by(attempts.c.number)
+    connection.execute(locked.with_for_update())
     statement = (
         update(batches)
         .where(

@@ -15,6 +15,7 @@ from newsletter.delivery import breaker, resume, run_due
 from newsletter.delivery.start import start_send
 from newsletter.providers.base import Answered, Deferred, Denied, Rejected, Unknown
 from newsletter.store.schema import attempts, breakers, outbox
+from newsletter.workspace import Workspace
 from support.ledger import NOON, everybody, lost_before, make_compiled, make_world, schedule_send
 
 DOWN = Deferred("no connection")
@@ -55,7 +56,7 @@ def note(here, *outcomes, at=None):
 
 def claim(here):
     with here.store.begin() as connection:
-        return breaker.claim_probe(connection, "main", here.clock.now(), timedelta(minutes=2))
+        return breaker.claim_probe(connection, here.runtime(), "main", here.clock.now())
 
 
 def test_failures_in_a_row_open_it_one_batch_tries_and_success_closes_it(world):
@@ -123,6 +124,32 @@ def test_of_many_workers_one_tries_an_open_provider(world):
     assert sum(claim(here) is not None for _ in range(10)) == 1
     here.clock.advance(minutes=2, seconds=1)
     assert claim(here), "who had claimed it has vanished"
+
+
+@pytest.mark.parametrize(
+    ("pause", "put_back", "tries"),
+    [(timedelta(seconds=30), timedelta(hours=1), 1), (timedelta(hours=1), timedelta(0), 0)],
+    ids=["the clock is put back", "a long pause"],
+)
+def test_a_pause_follows_each_try_that_fails(world, pause, put_back, tries):
+    here = world(people=1, schedule=False)
+    settings = here.workspace.settings
+    delivery = settings.delivery.model_copy(update={"breaker_pause": pause})
+    here.workspace = Workspace(
+        here.workspace.root, settings.model_copy(update={"delivery": delivery})
+    )
+    note(here, *[DOWN] * 5)
+    here.clock.moment -= put_back
+    found = 0
+    for _ in range(20):
+        here.clock.advance(seconds=0.1)
+        claimed = claim(here)
+        if claimed:
+            found += 1
+            note(here, DOWN)
+            with here.store.begin() as connection:
+                breaker.give_up_probe(connection, "main", claimed)
+    assert found == tries
 
 
 def test_a_request_from_before_it_opened_does_not_count_as_the_one_that_tries(world):

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from newsletter.compiled import CompiledIssue
 from newsletter.providers.postmark import PostmarkProvider
@@ -157,5 +157,26 @@ def test_what_a_crash_left_behind_is_removed_once_its_send_is_over(
     assert len(server.templates.requests) == 2  # not at once again
     here.clock.advance(minutes=6)
     here.run()
+    assert server.templates.kept == {}
+    assert rows(here.store) == []
+
+
+def test_a_form_that_is_made_after_it_was_removed_is_removed_again(
+    world: Any, server: PostmarkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = world()
+    keep = PostmarkProvider.keep
+
+    async def too_late(self: PostmarkProvider, form: Any) -> Any:
+        with here.store.begin() as connection:
+            connection.execute(update(sends).values(state="cancelled"))
+            connection.execute(delete(kept_forms))
+        return await keep(self, form)
+
+    monkeypatch.setattr(PostmarkProvider, "keep", too_late)
+    here.run()
+    here.clock.advance(minutes=6)
+    here.run()
+    assert server.templates.made == 1
     assert server.templates.kept == {}
     assert rows(here.store) == []

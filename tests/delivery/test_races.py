@@ -8,14 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from newsletter import audience
-from newsletter.delivery import apply_event, cancel, control, resolve, run_due, start
+from newsletter.delivery import apply_event, cancel, control, leases, resolve, run_due, start
 from newsletter.providers.base import Deferred, Event, EventType, Outcome, Prepared
 from newsletter.scheduling import reschedule
-from newsletter.store import Store
-from newsletter.store.schema import deliveries, subscribers
+from newsletter.store import Store, open_store
+from newsletter.store.schema import attempts, batches, deliveries, subscribers
 from newsletter.workspace import Workspace
 from support.ledger import (
     NOON,
@@ -125,6 +125,35 @@ def test_a_request_that_outlives_its_lease_is_waited_for(
     asyncio.run(run())
     assert world.provider.received == everybody(4)
     assert world.verify() == []
+
+
+@pytest.mark.postgres
+def test_who_takes_a_batch_over_waits_for_an_outcome_that_is_being_written(
+    workspace: Workspace, postgres_url: str, clock: Any
+) -> None:
+    store = open_store(postgres_url, workspace.root)
+    world = make_world(workspace, store, clock, 4, idempotency=None, lookup=False)
+    world.provider.faults = [lost_before]
+    world.run()
+
+    def take_over() -> None:
+        with store.begin() as connection:
+            now = world.clock.now()
+            taken.append(leases.break_lease(connection, 1, 1, token, now, over_at=now))
+
+    taken: list[bool] = []
+    with store.begin() as connection:
+        connection.execute(update(batches).values(state="leased"))
+        token = connection.execute(select(batches.c.lease_token)).scalar_one()
+    other = threading.Thread(target=take_over)
+    with store.begin() as connection:
+        connection.execute(select(attempts.c.id).with_for_update())
+        other.start()
+        other.join(1)
+        connection.execute(select(batches.c.number).with_for_update())
+    other.join(10)
+    store.close()
+    assert taken == [True]
 
 
 def test_what_comes_back_during_a_cancel_is_not_left_pending(world: World) -> None:

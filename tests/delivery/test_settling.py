@@ -23,8 +23,15 @@ from newsletter.providers.base import (
     EventType,
     Unknown,
 )
-from newsletter.store.schema import attempts, deliveries, outbox, sends, subscribers
-from support.ledger import everybody, lost_after, lost_before, make_world
+from newsletter.store.schema import attempts, batches, deliveries, outbox, sends, subscribers
+from support.ledger import (
+    everybody,
+    lost_after,
+    lost_before,
+    make_compiled,
+    make_world,
+    schedule_send,
+)
 
 KEYS = {"idempotency": timedelta(hours=24), "lookup": False}
 LOOKUP = {"idempotency": None, "lookup": True}
@@ -384,6 +391,55 @@ def test_what_a_vanished_worker_had_begun_is_in_doubt_and_is_settled(world, mean
     assert here.clock.now() - started >= timedelta(seconds=50), "its lease was waited out"
 
 
+@pytest.mark.parametrize(
+    ("over", "then"),
+    [
+        (timedelta(minutes=1), timedelta(minutes=1)),
+        (timedelta(minutes=-5), timedelta(0)),
+        (timedelta(days=365), timedelta(hours=1)),
+    ],
+    ids=["under way", "long over", "by a wrong clock"],
+)
+def test_resume_counts_the_lag_from_the_end_of_a_request_that_may_be_under_way(world, over, then):
+    here = world(people=4, **LOOKUP)
+    crash_during(here, 1)
+    now = here.clock.now()
+    with here.store.begin() as connection:
+        assert leases.break_lease(connection, 1, 1, 1, now, over_at=now + over)
+        pause(connection, "milia.1", now)
+        resume(connection, "milia.1", now)
+        assert connection.execute(select(attempts.c.doubt_at)).scalar_one() == now + then
+
+
+def test_a_lease_that_a_wrong_clock_took_keeps_nobody_waiting(world):
+    here = world(people=4)
+    start_send(here.runtime(), 1, lambda _name: here.provider)
+    ahead = here.clock.now() + timedelta(days=365)
+    with here.store.begin() as connection:
+        assert leases.take(connection, 1, "main", "gone", ahead, timedelta(minutes=2))
+    here.run(gone=lambda _holder: False)
+    assert here.provider.received == everybody(4)
+    assert here.clock.now() < ahead - timedelta(days=364)
+
+
+def test_what_was_begun_by_a_wrong_clock_is_sent_again_only_when_a_person_says_so(world):
+    here = world(people=4, **LOOKUP)
+    crash_during(here, 1)
+    with here.store.begin() as connection:
+        ahead = here.clock.now() + timedelta(days=365)
+        connection.execute(update(batches).values(lease_until=ahead))
+    here.run(gone=lambda _holder: False)
+    assert here.status()["state"] == "held"
+    assert not here.provider.received
+    with here.store.begin() as connection:
+        resume(connection, "milia.1", here.clock.now())
+    here.clock.advance(hours=1)
+    here.run()
+    assert here.provider.received == everybody(4)
+    assert here.clock.now() < ahead - timedelta(days=364)
+    assert here.verify() == []
+
+
 def test_a_worker_that_has_surely_ended_is_not_waited_for(world):
     here = world(people=4, settings={"in_flight": 1}, **KEYS)
     crash_during(here, 1)
@@ -413,6 +469,37 @@ def test_a_late_answer_and_a_successor_agree_on_what_was_accepted(world):
     assert len(here.provider.requests) == 1
     assert here.status()["state"] == "sent"
     assert here.verify() == []
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "before it is held"])
+def test_whom_a_late_answer_puts_off_gets_it_though_the_doubt_was_given_up(world, held):
+    here = world(people=4, **NEITHER)
+    here.provider.faults = [lost_before]
+    here.run()
+    assert here.status()["state"] == "held"
+    with here.store.begin() as connection:
+        attempt = load_attempt(connection, here.provider.requests[0].key)
+        if not held:
+            connection.execute(update(sends).values(state="sending"))
+        answer = [Accepted("late-0"), Accepted("late-1"), Deferred("later"), Deferred("later")]
+        assert record_answer(connection, attempt, answer, here.clock.now())
+        if held:
+            resume(connection, "milia.1", here.clock.now())
+    here.run()
+    assert here.provider.received == everybody(4, but=(1, 2))
+    assert here.status()["state"] == "sent"
+    assert here.verify() == []
+
+
+def test_a_send_that_contradicts_itself_stops_no_other(world):
+    here = world(people=4)
+    start_send(here.runtime(), 1, lambda _name: here.provider)
+    with here.store.begin() as connection:
+        connection.execute(update(batches).values(state="done"))
+    schedule_send(here.store, make_compiled("roller"))
+    assert here.run().sent == ["roller.1"]
+    assert here.status()["state"] == "held"
+    assert here.status()["reason"].startswith("4 recipients have not got it")
 
 
 @pytest.mark.slow
