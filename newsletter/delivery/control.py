@@ -40,6 +40,9 @@ def resume(connection: Connection, name: str, now: datetime) -> Row[Any]:
     send = _not_over(connection, name)
     # Before the send's own row, as whoever writes an outcome down takes them in this order too.
     _try_providers(connection, send, now)
+    in_doubt = (attempts.c.send_id == send.id) & (attempts.c.state == "in_doubt")
+    locked = select(attempts.c.id).where(in_doubt).order_by(attempts.c.batch, attempts.c.number)
+    connection.execute(locked.with_for_update())
     event = "reschedule" if send.filled_at is None else "resume"
     if move_send(connection, send.id, event, reason="", released_at=now, not_before=None):
         _forget_failures(connection, send.id, now)

@@ -15,7 +15,7 @@ from newsletter.delivery import apply_event, cancel, control, leases, resolve, r
 from newsletter.providers.base import Deferred, Event, EventType, Outcome, Prepared
 from newsletter.scheduling import reschedule
 from newsletter.store import Store, open_store
-from newsletter.store.schema import attempts, batches, deliveries, subscribers
+from newsletter.store.schema import attempts, batches, deliveries, sends, subscribers
 from newsletter.workspace import Workspace
 from support.ledger import (
     NOON,
@@ -154,6 +154,31 @@ def test_who_takes_a_batch_over_waits_for_an_outcome_that_is_being_written(
     other.join(10)
     store.close()
     assert taken == [True]
+
+
+@pytest.mark.postgres
+def test_resume_waits_for_an_outcome_that_is_being_written(
+    workspace: Workspace, postgres_url: str, clock: Any
+) -> None:
+    store = open_store(postgres_url, workspace.root)
+    world = make_world(workspace, store, clock, 4, idempotency=None, lookup=False)
+    world.provider.faults = [lost_before]
+    world.run()
+
+    def go_on() -> None:
+        with store.begin() as connection:
+            resumed.append(control.resume(connection, "milia.1", world.clock.now()).state)
+
+    resumed: list[str] = []
+    other = threading.Thread(target=go_on)
+    with store.begin() as connection:
+        connection.execute(select(attempts.c.id).with_for_update())
+        other.start()
+        other.join(1)
+        connection.execute(select(sends.c.id).with_for_update())
+    other.join(10)
+    store.close()
+    assert resumed == ["sending"]
 
 
 def test_what_comes_back_during_a_cancel_is_not_left_pending(world: World) -> None:
