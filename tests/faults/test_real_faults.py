@@ -295,6 +295,8 @@ def test_whatever_breaks_everybody_has_it_once(
             url = f"sqlite:///{tmp_path / 'disk' / 'test.db'}"
             with set_up(seed, workspace, url, mailbox, log) as round_:
                 act = filling(tmp_path / "disk", round_) if mounted else limiting(round_)
+                round_.fleet.start()
+                act(0)  # the start of the send meets it, whose rows need room for sure
                 play(round_, act, 4)
         assert re.search("disk is full|disk I/O error", log.read_text()), "nothing was in its way"
         return

@@ -27,7 +27,7 @@ CAUGHT_BY: dict[str, tuple[int, set[str]]] = {
     "server_error_counted_as_not_accepted": (70, {"nobody twice"}),
     "time_out_counted_as_not_accepted": (120, {"nobody twice"}),
     "in_doubt_sent_again_blindly": (22, {"nobody twice"}),
-    "batch_done_before_its_rows": (17, {"no fault inside"}),
+    "batch_done_before_its_rows": (17, {"nobody missing"}),
     "partial_refusal_ignored": (38, {"nothing claimed that is not so"}),
     "look_up_within_the_lag_believed": (14, {"nobody twice"}),
     "event_ignored_for_a_doubt": (3843, {"doubts are held"}),

@@ -17,7 +17,7 @@ from simulation.seeds import base_of_day
 
 SEEDS = 2000
 # Seconds of CPU that all of them may take together; a slow machine runs fewer seeds.
-BOUND = float(os.environ.get("SIMULATION_SECONDS", "80"))
+BOUND = float(os.environ.get("SIMULATION_SECONDS", "60"))
 CHUNKS = 2
 FIRST = base_of_day()
 
