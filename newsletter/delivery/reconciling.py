@@ -31,6 +31,7 @@ from newsletter.store.schema import attempts, batches, deliveries, ledger, sends
 
 _PATIENCE = timedelta(seconds=1)
 _LATELY = timedelta(days=7)  # between the restore and the alarm, at most
+_CLOCK_IS_WRONG_BY = timedelta(days=1)  # at most: the clock that started it, or this one
 
 Progress = Callable[[str], None]
 
@@ -188,9 +189,9 @@ class _Reconciler:
             self._fill(send)
             filled = True
         if not filled:
-            # One whose time has not come cannot have been sent, unless a person had moved it.
+            # One whose time is far off cannot have been sent, unless a person had moved it.
             starts_at = send.starts_at or send.at
-            if not record.complete and starts_at <= runtime.clock.now():
+            if not record.complete and starts_at <= runtime.clock.now() + _CLOCK_IS_WRONG_BY:
                 self._hold_unasked(send)
             return SendReconciled(send.send, 0, 0, 0)
         with runtime.store.read() as connection:
@@ -226,7 +227,10 @@ class _Reconciler:
                 move_send(connection, send.id, back, reason=send.reason)
 
     def _hold_unasked(self, send: Row[Any]) -> None:
+        """Also one that is paused: who resumes it is to know."""
         with self.runtime.store.begin() as connection:
+            if send.state == "paused":
+                move_send(connection, send.id, "reschedule")
             hold(
                 connection,
                 self.runtime,

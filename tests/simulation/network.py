@@ -73,12 +73,12 @@ class SimulatedTransport:
         sends = world.server.is_send(request)
         site = "request" if sends else "look-up"
         request.number, request.fault, request.value = world.fault_of_request(site)
-        if sends:
-            world.checker.before_request(process, request)
         if request.fault == "killed before a request":
             process.kill()
         if not may_leave.get()():
             return NeverLeft("too late to leave")
+        if sends:
+            world.checker.before_request(process, request)
         answer: asyncio.Future[Result] = world.loop.create_future()
         seconds = within.total_seconds()
         _Journey(world, process, request, answer, seconds).begin()
