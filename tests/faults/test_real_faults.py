@@ -23,16 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from newsletter.delivery import export_rows, verify
 from newsletter.errors import Unreachable
 from newsletter.store import Store, open_store
-from newsletter.store.schema import sends, subscribers
+from newsletter.store.schema import sends
 from newsletter.workspace import Workspace
 from support.crashing import KILLED
 from support.fleet import Fleet
-from support.ledger import NOON, make_compiled, schedule_send
+from support.killing import add_audience, audience
+from support.ledger import make_compiled, schedule_send
 from support.mailboxes import RunningMailbox, running_mailbox
 from support.site import SETTINGS
 
@@ -130,26 +131,9 @@ def postgres() -> Iterator[Postgres]:
         running.server.cleanup()
 
 
-def add_audience(store: Store, domain: str) -> None:
-    addresses = [f"{REFUSED.get(n, f'reader{n}')}@{domain}" for n in range(PEOPLE)]
-    rows = [
-        {
-            "email": address,
-            "email_key": address,
-            "first_name": f"Ada{number}",
-            "state": "active",
-            "created_at": NOON,
-            "updated_at": NOON,
-        }
-        for number, address in enumerate(addresses)
-    ]
-    with store.begin() as connection:
-        connection.execute(insert(subscribers), rows)
-
-
 def check_everybody(round_: Round, got: Counter[str]) -> None:
     """Exactly one message for each who should get one, in the mailbox's own record."""
-    addresses = [f"{REFUSED.get(n, f'reader{n}')}@{round_.domain}" for n in range(PEOPLE)]
+    addresses = audience(round_.domain, REFUSED, PEOPLE)
     refused = {f"{local}@{round_.domain}" for local in REFUSED.values()}
     expected = Counter(address for address in addresses if address not in refused)
     twice = {address for address, copies in got.items() if copies > 1}
@@ -261,7 +245,7 @@ def set_up(
     rng = random.Random(seed)
     domain = f"round{seed}-{rng.randrange(10**9)}.example"
     store = open_store(url, workspace.root)
-    add_audience(store, domain)
+    add_audience(store, audience(domain, REFUSED, PEOPLE))
     schedule_send(store, make_compiled(), at=datetime.now(UTC))
     mailbox.set_faults(seed=seed, **FAILING)
     fleet = Fleet(

@@ -31,9 +31,13 @@ class Server(Protocol):
     def received(self, domain: str) -> Counter[str]: ...
 
 
-def add_audience(store: Store, domain: str, refused: dict[int, str]) -> None:
-    """5,000 people, of whom the provider refuses some: number → local part."""
-    addresses = [f"{refused.get(n, f'reader{n}')}@{domain}" for n in range(PEOPLE)]
+def audience(domain: str, refused: dict[int, str], people: int) -> list[str]:
+    """The addresses of so many people, of whom the provider refuses some: number → local part."""
+    return [f"{refused.get(n, f'reader{n}')}@{domain}" for n in range(people)]
+
+
+def add_audience(store: Store, addresses: list[str]) -> None:
+    """Active subscribers of these addresses."""
     rows = [
         {
             "email": address,
@@ -74,7 +78,7 @@ def kill_and_restart(
     rng = random.Random(seed)
     domain = f"seed{seed}-{rng.randrange(10**9)}.example"
     store = open_store(url, workspace.root)
-    add_audience(store, domain, refused)
+    add_audience(store, audience(domain, refused, PEOPLE))
     schedule_send(store, make_compiled(), at=datetime.now(UTC))
     server.set_faults(seed=seed, **faults)
     without_keys = sometimes_without_keys and rng.random() < 0.4
