@@ -18,7 +18,7 @@ from newsletter.delivery.composing import Letter
 from newsletter.delivery.leases import Lease
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.errors import Unreachable
-from newsletter.providers.base import Provider, Unknown
+from newsletter.providers.base import Provider, Unknown, lag_of
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -44,8 +44,7 @@ class Job:
     @property
     def lag(self) -> timedelta:
         """How long after a request an empty look-up proves nothing."""
-        told = self.provider.settings.lookup_lag
-        return self.provider.capabilities.lookup_lag if told is None else told
+        return lag_of(self.provider)
 
 
 def within_lease(job: Job) -> Callable[[], bool]:

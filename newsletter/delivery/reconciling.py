@@ -24,7 +24,7 @@ from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.delivery.start import start_send
 from newsletter.delivery.transitions import LEFT, OVER, move_send
 from newsletter.errors import Conflict, DoesNotHold, NewsletterError
-from newsletter.providers.base import Provider
+from newsletter.providers.base import Provider, lag_of
 from newsletter.store import notify
 from newsletter.store.place import locate
 from newsletter.store.schema import attempts, batches, deliveries, ledger, sends
@@ -172,10 +172,8 @@ class _Reconciler:
         with self.runtime.store.read() as connection:
             doubted: datetime | None = connection.execute(over).scalar_one()
         clock = self.runtime.clock
-        lag = provider.settings.lookup_lag
-        lag = provider.capabilities.lookup_lag if lag is None else lag
         ended: datetime = self.entry.quarantined_at + provider.settings.timeout
-        until = max(ended, doubted or ended) + lag
+        until = max(ended, doubted or ended) + lag_of(provider)
         name = provider.settings.name
         while (left := until - clock.now()) > timedelta(0):
             self.progress(f"the record of {name} is complete in {left.total_seconds():.0f} s")

@@ -32,6 +32,7 @@ from newsletter.providers.base import (
     Provider,
     Rejected,
     Unknown,
+    lag_of,
 )
 from newsletter.providers.transport import HttpxTransport, Transport
 from newsletter.store import Store
@@ -211,8 +212,8 @@ class _Flush:
         found = await provider.find(row.attempt, since=row.attempted_at)
         if found.whole or comparison_key(row.to_email) in map(comparison_key, found.messages):
             return self._accept(row, "in_doubt")
-        lag = provider.settings.lookup_lag or provider.capabilities.lookup_lag
-        if found.conclusive and asked_at >= row.attempted_at + provider.settings.timeout + lag:
+        proven_at = row.attempted_at + provider.settings.timeout + lag_of(provider)
+        if found.conclusive and asked_at >= proven_at:
             return self._later(row, "in_doubt", "pending", "a look-up shows it was not accepted")
         return self._later(row, "in_doubt", "in_doubt", found.reason or row.reason)
 

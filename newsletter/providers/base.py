@@ -378,3 +378,9 @@ class FindsSends(Protocol):
     async def find_send(self, send: str, *, since: datetime) -> FoundSend:
         """What it has accepted of the send of that public name; raises nothing, as `find`."""
         ...
+
+
+def lag_of(provider: Provider) -> timedelta:
+    """How long after a request an empty look-up proves nothing: as set, else as declared."""
+    told = provider.settings.lookup_lag
+    return provider.capabilities.lookup_lag if told is None else told
