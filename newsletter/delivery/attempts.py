@@ -138,11 +138,11 @@ def open_attempt(connection: Connection, attempt: Attempt, number: int, provider
         connection, attempt.send_id, attempt.id, attempt.positions, attempt.started_at
     )
     if moved != len(attempt.positions):
-        raise RowsMoved(f"{moved} of {len(attempt.positions)} rows were still pending")
+        raise RowsMoved(f"{moved} of {len(attempt.positions)} rows may still be sent")
 
 
 class RowsMoved(Exception):
-    """Rows changed between reading them and writing the attempt: nothing was sent, try again."""
+    """Rows changed, or somebody left, since they were read: nothing was sent, read them again."""
 
 
 def record_answer(
@@ -150,28 +150,33 @@ def record_answer(
     attempt: Attempt,
     outcomes: Sequence[Accepted | Rejected | Deferred],
     now: datetime,
-) -> bool:
-    """Write down one outcome a position. False if the attempt's outcome was known already.
+) -> int | None:
+    """Write down one outcome a position; how many rows became accepted by it.
+
+    None if the attempt's outcome was known already.
 
     The answer to a request is knowledge whoever holds the lease by now: only the attempt's own
     state and the rows that still belong to it decide what it may change.
     """
     numbered = list(zip(attempt.positions, outcomes, strict=True))
-    refused = to_ranges(place for place, outcome in numbered if not isinstance(outcome, Accepted))
-    # Locked: whoever doubts it at this moment is waited for, and the answer still counts.
-    state, missed = connection.execute(_LOCKED, {"b_attempt": attempt.id}).one()
-    if "answer" not in ATTEMPT[state]:
-        return False
-    values = {"not_accepted": refused, "settle_at": None}
-    if not move_attempt(connection, attempt.id, "answer", state, now, **values):
-        return False
     accepted = {
         place: outcome.provider_message_id
         for place, outcome in numbered
         if isinstance(outcome, Accepted)
     }
-    accept_rows(connection, attempt.send_id, attempt.id, accepted, now)
-    for event, kind in (("reject", Rejected), ("defer", Deferred)):
+    whole = len(accepted) == len(numbered)
+    refused = [] if whole else to_ranges(place for place, _ in numbered if place not in accepted)
+    values = {"not_accepted": refused, "settle_at": None}
+    state, missed = "started", None
+    if not move_attempt(connection, attempt.id, "answer", state, now, **values):
+        # Locked: whoever settles it at this moment is waited for, and the answer still counts.
+        state, missed = connection.execute(_LOCKED, {"b_attempt": attempt.id}).one()
+        if "answer" not in ATTEMPT[state]:
+            return None
+        if not move_attempt(connection, attempt.id, "answer", state, now, **values):
+            return None
+    moved = accept_rows(connection, attempt.send_id, attempt.id, accepted, now)
+    for event, kind in (("reject", Rejected), ("defer", Deferred)) if not whole else ():
         reasons = {
             place: outcome.reason for place, outcome in numbered if isinstance(outcome, kind)
         }
@@ -183,7 +188,7 @@ def record_answer(
     # After the rows, as whoever makes an attempt locks them in this order.
     not_accepted = len(from_ranges(refused)) - len(from_ranges(missed or []))
     give_back(connection, attempt.id, not_accepted)
-    return True
+    return moved
 
 
 def _reopen_batch(connection: Connection, attempt: Attempt) -> None:

@@ -10,7 +10,18 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, case, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from newsletter.audience.sql import insert_into
 from newsletter.delivery.runtime import DeliveryRuntime
@@ -25,6 +36,18 @@ _log = logging.getLogger(__name__)
 LONGEST_PAUSE = timedelta(minutes=10)
 #: A provider that fails again so soon after it worked is the same story: it is told once.
 SAME_EPISODE = timedelta(hours=1)
+
+
+# Statements of every batch are made once: to make one costs more than to run it.
+_TROUBLED = (
+    select(breakers.c.state, breakers.c.episode)
+    .where(
+        breakers.c.provider == bindparam("b_provider"),
+        or_(breakers.c.state == "open", breakers.c.failures > 0),
+    )
+    .with_for_update()
+)
+_OPENED = select(breakers).where(breakers.c.state == "open").order_by(breakers.c.provider)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +66,6 @@ class Opened:
 
 def open_breakers(connection: Connection) -> dict[str, Opened]:
     """The providers whose breaker is open; cheap, as there are as many rows as providers."""
-    query = select(breakers).where(breakers.c.state == "open").order_by(breakers.c.provider)
     return {
         row.provider: Opened(
             row.provider,
@@ -52,8 +74,13 @@ def open_breakers(connection: Connection) -> dict[str, Opened]:
             max(row.retry_at, row.probe_until or row.retry_at),
             row.probe_until is not None,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_OPENED)
     }
+
+
+def has_opened(provider: ColumnElement[str]) -> ColumnElement[bool]:
+    """The condition that nothing new may go to a provider."""
+    return exists().where(breakers.c.provider == provider, breakers.c.state == "open")
 
 
 def is_open(connection: Connection, provider: str) -> bool:
@@ -245,12 +272,7 @@ def _again(
 
 def _close(connection: Connection, runtime: DeliveryRuntime, provider: str) -> None:
     now = runtime.clock.now()
-    troubled = or_(breakers.c.state == "open", breakers.c.failures > 0)
-    row = connection.execute(
-        select(breakers.c.state, breakers.c.episode)
-        .where(breakers.c.provider == provider, troubled)
-        .with_for_update()
-    ).one_or_none()
+    row = connection.execute(_TROUBLED, {"b_provider": provider}).one_or_none()
     if row is None:
         return
     values: dict[str, object] = {"failures": 0, "failing_since": None, "openings": 0}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Update
@@ -23,12 +24,12 @@ def run_many(
     """
     if not rows:
         return 0
-    text, places = _compiled(statement, connection.dialect, names)
+    text, pick, constants = _compiled(statement, connection.dialect, names)
     parameters: list[Any]
-    if places is None:
-        parameters = [dict(zip(names, row, strict=True)) for row in rows]
+    if pick is None:
+        parameters = [{**constants, **dict(zip(names, row, strict=True))} for row in rows]
     else:
-        parameters = [tuple([row[place] for place in places]) for row in rows]
+        parameters = [pick((*row, *constants.values())) for row in rows]
     one = parameters[0] if len(parameters) == 1 else parameters
     return connection.exec_driver_sql(text, one).rowcount
 
@@ -36,13 +37,16 @@ def run_many(
 @lru_cache(maxsize=64)
 def _compiled(
     statement: Update, dialect: Dialect, names: tuple[str, ...]
-) -> tuple[str, tuple[int, ...] | None]:
-    """The SQL, and for positional parameters which value of a row each of them takes."""
+) -> tuple[str, itemgetter[Any] | None, dict[str, Any]]:
+    """The SQL, for positional parameters what puts a row's values in their order, and the values
+    that are the same for every row, which follow the row's."""
     compiled = statement.compile(dialect=dialect)
-    assert set(compiled.params) == set(names), compiled.params
+    constants = {name: value for name, value in compiled.params.items() if name not in names}
+    assert None not in constants.values(), constants
     if compiled.positiontup is None:
-        return str(compiled), None
-    return str(compiled), tuple(names.index(name) for name in compiled.positiontup)
+        return str(compiled), None, constants
+    order = (*names, *constants)
+    return str(compiled), itemgetter(*map(order.index, compiled.positiontup)), constants
 
 
 def to_ranges(positions: Iterable[int]) -> list[list[int]]:

@@ -99,6 +99,7 @@ class _Engine:
         self.live: list[tuple[int, str]] = []
         self.seen: set[int] = set()
         self.keep_at: datetime | None = None
+        self.filling = True  # whether a send may have recipients without rows
         self.media = media_reader(runtime.store)
         self.questions = guard.Questions(runtime, lambda name: self.open_lane(name).provider)
         self.stopped = asyncio.ensure_future(runtime.stop.wait())
@@ -112,7 +113,9 @@ class _Engine:
                     if await self.questions.ask():  # sends that were met for the first time
                         self.keep_house()
                 launched = self.launch()
-                launched |= fill_more(self.runtime)  # while requests are in flight
+                if self.filling:  # while requests are in flight
+                    self.filling = fill_more(self.runtime)
+                    launched |= self.filling
                 if self.tasks:
                     await self.wait(self.until_free())
                 elif launched:
@@ -154,6 +157,7 @@ class _Engine:
         runtime = self.runtime
         now = runtime.clock.now()
         self.keep_at = now + runtime.policy.poll
+        self.filling = True
         self.report.quarantine = guard.stand(runtime)
         if self.report.quarantine:
             self.live = []

@@ -76,7 +76,7 @@ def next_batch(
         if admitted.probing is not None:
             breaker.give_up_probe(connection, entry.name, admitted.probing)
         return None
-    attempt = doubtful_attempt(connection, send_id, lease.number)
+    attempt = doubtful_attempt(connection, send_id, lease.number) if lease.doubtful else None
     rows: list[Any] = []
     if attempt is None:
         rows = rows_to_send(connection, lease, now)[: pace.recipients]

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    Text,
     and_,
     bindparam,
     exists,
@@ -27,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from newsletter.delivery import counting
+from newsletter.delivery import breaker, counting
 from newsletter.delivery.attempts import count_lag_from, doubt, scrub
 from newsletter.delivery.canary import released
 from newsletter.delivery.failover import OPEN, Admission, being_settled, may_take
@@ -50,6 +51,7 @@ class Lease:
     failures: int
     until: datetime
     pool: str
+    doubtful: bool = False  # an attempt of it is in doubt that something can still settle
 
 
 def take(
@@ -93,6 +95,7 @@ def take(
         failures=row.failures,
         until=now + duration,
         pool=row.pool,
+        doubtful=bool(row.doubtful),
     )
 
 
@@ -114,6 +117,7 @@ def _next_open(
             columns.pool,
             columns.provider,
             func.coalesce(columns.provider, own).label("through"),
+            being_settled().label("doubtful"),
         )
         .where(
             columns.send_id == bindparam("b_send"),
@@ -144,9 +148,13 @@ def renew(connection: Connection, lease: Lease, now: datetime, duration: timedel
     return connection.execute(statement, _key(lease)).rowcount == 1
 
 
-def count_try(connection: Connection, lease: Lease) -> int | None:
-    """The number of the next attempt, or None if the lease was lost or the send stopped."""
-    return connection.execute(_COUNT_TRY, _key(lease)).scalar_one_or_none()
+def count_try(
+    connection: Connection, lease: Lease, *, unless_open: str | None = None
+) -> int | None:
+    """The number of the next attempt; None if the lease was lost or the send stopped, or where the
+    breaker of the provider `unless_open` is open."""
+    key = {**_key(lease), "b_provider": unless_open}
+    return connection.execute(_COUNT_TRY, key).scalar_one_or_none()
 
 
 def give_back(
@@ -157,11 +165,17 @@ def give_back(
     not_before: datetime | None = None,
     failed: bool = False,
     progress: bool = True,
+    accepted: int = 0,
 ) -> bool:
     """End the lease: `done` if nothing is left in the batch, else `open`, not before a time.
 
-    `failed` counts a failure in a row; `progress` (without `failed`) clears the count.
+    `failed` counts a failure in a row; `progress` (without `failed`) clears the count. So many rows
+    became `accepted` in this transaction: where those are all, none need be counted.
     """
+    if accepted == lease.hi - lease.lo + 1:
+        key = {**_key(lease), "b_counts": {"accepted": accepted}}
+        if connection.execute(_GIVE_BACK_WHOLE, key).rowcount == 1:
+            return True
     if not_before is not None:  # another worker may rest until this lease would have run out
         notify(connection, "sends")
     if connection.execute(_LOCK_HELD, _key(lease)).one_or_none() is None:
@@ -339,6 +353,7 @@ _LOCK_HELD = select(batches.c.number).where(*_HELD).with_for_update()
 _COUNT_TRY = (
     update(batches)
     .where(*_HELD, exists().where(sends.c.id == batches.c.send_id, sends.c.state == "sending"))
+    .where(~breaker.has_opened(bindparam("b_provider", type_=Text())))
     .values(tries=batches.c.tries + 1)
     .returning(batches.c.tries)
 )
@@ -358,13 +373,14 @@ _GIVE_BACK_FAILED = _GIVE_BACK.values(
     failures=batches.c.failures + 1,
     failing_since=func.coalesce(batches.c.failing_since, bindparam("b_now", type_=Instant())),
 )
-_IS_DOUBTFUL = select(
-    exists().where(
-        attempts.c.send_id == bindparam("b_send"),
-        attempts.c.batch == bindparam("b_number"),
-        or_(
-            attempts.c.state == "started",
-            and_(attempts.c.state == "in_doubt", attempts.c.settle_at.is_not(None)),
-        ),
-    )
+_DOUBTFUL = exists().where(
+    attempts.c.send_id == bindparam("b_send"),
+    attempts.c.batch == bindparam("b_number"),
+    or_(
+        attempts.c.state == "started",
+        and_(attempts.c.state == "in_doubt", attempts.c.settle_at.is_not(None)),
+    ),
 )
+_IS_DOUBTFUL = select(_DOUBTFUL)
+# Rows that became accepted just now had no event, so that no change waits to be taken in.
+_GIVE_BACK_WHOLE = _GIVE_BACK_MOVED.where(~_DOUBTFUL).values(state="done", not_before=None)

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Select,
     bindparam,
@@ -17,19 +16,12 @@ from sqlalchemy import (
     select,
 )
 
-from newsletter.audience import segment_select
 from newsletter.delivery.attempts import Attempt, scrub
 from newsletter.delivery.composing import ROWS
 from newsletter.delivery.leases import Lease
+from newsletter.delivery.outcomes import has_left
 from newsletter.delivery.transitions import delivery_move
 from newsletter.store.schema import deliveries, subscribers
-
-
-def has_left() -> ColumnElement[bool]:
-    """The condition on `deliveries` that nobody may write to this person any more."""
-    eligible = segment_select("all").where(subscribers.c.id == deliveries.c.subscriber_id)
-    # A value and no EXISTS, which PostgreSQL answers by reading the whole audience for each batch.
-    return eligible.correlate(deliveries).scalar_subquery().is_(None)
 
 
 def skip_those_who_left(connection: Connection, lease: Lease, now: datetime) -> int:
@@ -62,7 +54,8 @@ def rows_to_send(connection: Connection, lease: Lease, now: datetime) -> list[An
     """The batch's rows that wait to be sent; who has left since the start is skipped."""
     batch = {"b_send": lease.send_id, "b_lo": lease.lo, "b_hi": lease.hi}
     rows = connection.execute(_ROWS_TO_SEND, batch).all()
-    if connection.execute(_WAITING, batch).scalar_one() != len(rows):
+    whole = len(rows) == lease.hi - lease.lo + 1
+    if not whole and connection.execute(_WAITING, batch).scalar_one() != len(rows):
         skip_those_who_left(connection, lease, now)
     return list(rows)
 

@@ -1,4 +1,5 @@
-"""What an answer does to the rows of its request: accepted with the messages' ids, or not, and why.
+"""What an attempt does to the rows of its request: they are being sent, and then accepted with the
+messages' ids or not, and why.
 
 Rows move only while they belong to the attempt that speaks of them. The statements are made once
 and run by the driver itself: the outcomes of a large send are millions of rows.
@@ -24,9 +25,10 @@ from sqlalchemy import (
     update,
 )
 
+from newsletter.audience import segment_select
 from newsletter.delivery.bulk import run_many, to_ranges
 from newsletter.delivery.transitions import LEFT, delivery_move, in_states
-from newsletter.store.schema import deliveries
+from newsletter.store.schema import deliveries, subscribers
 from newsletter.store.types import to_microseconds
 
 _NOW = bindparam("b_now", type_=BigInteger())  # microseconds since 1970
@@ -38,6 +40,13 @@ _THIS_ROW = and_(_MINE, deliveries.c.position == bindparam("b_position"))
 _RANGE = and_(_MINE, deliveries.c.position.between(bindparam("b_lo"), bindparam("b_hi")))
 #: More ranges than this are cheaper row by row, in one executemany.
 _FEW = 8
+
+
+def has_left() -> ColumnElement[bool]:
+    """The condition on `deliveries` that nobody may write to this person any more."""
+    eligible = segment_select("all").where(subscribers.c.id == deliveries.c.subscriber_id)
+    # A value and no EXISTS, which PostgreSQL answers by reading the whole audience for each batch.
+    return eligible.correlate(deliveries).scalar_subquery().is_(None)
 
 
 _Message = ColumnElement[str] | TextClause
@@ -72,22 +81,34 @@ _WITH_REASON = {
     .values(reason=bindparam("b_reason", type_=Text()), updated_at=_NOW)
     for event in ("reject", "defer")
 }
-_OPEN = (
-    delivery_move("attempt")
-    .where(
-        deliveries.c.send_id == bindparam("b_send"),
-        deliveries.c.position.between(bindparam("b_lo"), bindparam("b_hi")),
+
+
+def _open(who: ColumnElement[bool]) -> Update:
+    return (
+        delivery_move("attempt")
+        .where(
+            deliveries.c.send_id == bindparam("b_send"),
+            deliveries.c.position.between(bindparam("b_lo"), bindparam("b_hi")),
+            who,
+        )
+        .values(
+            attempt=bindparam("b_attempt", type_=Text()),
+            reason=literal_column("''"),
+            updated_at=_NOW,
+        )
     )
-    .values(
-        attempt=bindparam("b_attempt", type_=Text()), reason=literal_column("''"), updated_at=_NOW
-    )
-)
+
+
+_OPEN = _open(~has_left())
 
 
 def open_rows(
     connection: Connection, send_id: int, attempt: str, positions: Iterable[int], now: datetime
 ) -> int:
-    """Pending rows become `sending` under an attempt; how many were still pending."""
+    """Pending rows become `sending` under an attempt; how many were still pending.
+
+    Nobody's row does who has left: that is asked here, by the statement that binds the attempt.
+    """
     when = to_microseconds(now)
     spans = [(send_id, attempt, lo, hi, when) for lo, hi in to_ranges(positions)]
     return run_many(connection, _OPEN, (*_SPAN, "b_now"), spans)
@@ -95,8 +116,8 @@ def open_rows(
 
 def accept_rows(
     connection: Connection, send_id: int, attempt: str, messages: Mapping[int, str], now: datetime
-) -> None:
-    """Rows of the attempt are accepted; rising position → provider message id.
+) -> int:
+    """Rows of the attempt are accepted; rising position → provider message id. How many moved.
 
     One id for the whole request makes it one UPDATE for each range of positions.
     """
@@ -108,9 +129,11 @@ def accept_rows(
     if len(ranges) > _FEW or not (same or connection.dialect.name == "postgresql"):
         rows = [(*mine, place, message) for place, message in messages.items()]
         timed = [(*row, when) for row in rows]
-        if run_many(connection, _ACCEPT_ONE, (*_ROW, "b_message", "b_now"), timed) != len(rows):
+        moved = run_many(connection, _ACCEPT_ONE, (*_ROW, "b_message", "b_now"), timed)
+        if moved != len(rows):
             run_many(connection, _IDENTIFY_ONE, (*_ROW, "b_message"), rows)
-        return
+        return moved
+    moved = 0
     for lo, hi in ranges:
         of_range, told = told[: hi - lo + 1], told[hi - lo + 1 :]
         if same:
@@ -119,8 +142,11 @@ def accept_rows(
         else:
             values = (*mine, lo, hi, of_range)
             accept, identify, names = _ACCEPT_EACH, _IDENTIFY_EACH, (*_SPAN, "b_messages")
-        if run_many(connection, accept, (*names, "b_now"), [(*values, when)]) != len(of_range):
+        accepted = run_many(connection, accept, (*names, "b_now"), [(*values, when)])
+        if accepted != len(of_range):
             run_many(connection, identify, names, [values])
+        moved += accepted
+    return moved
 
 
 def give_reasons(

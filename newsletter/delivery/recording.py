@@ -35,9 +35,10 @@ def record(connection: Connection, job: Job, attempt: Attempt, outcome: Outcome)
     forms.note_outcome(connection, job.provider, job.letter, outcome)
     match outcome:
         case Answered(outcomes):
-            if record_answer(connection, attempt, outcomes, now):
+            accepted = record_answer(connection, attempt, outcomes, now)
+            if accepted is not None:
                 suppress_refused(connection, runtime, attempt, outcomes)
-            finish_answered(connection, job, outcomes)
+            finish_answered(connection, job, outcomes, accepted or 0)
         case Deferred(reason, retry_after):
             if refuse_attempt(connection, attempt, reason, now):
                 put_off(connection, job, reason, retry_after)
@@ -73,12 +74,18 @@ def first_look(job: Job, now: datetime) -> datetime:
 
 
 def finish_answered(
-    connection: Connection, job: Job, outcomes: tuple[Accepted | Rejected | Deferred, ...]
+    connection: Connection,
+    job: Job,
+    outcomes: tuple[Accepted | Rejected | Deferred, ...],
+    accepted: int = 0,
 ) -> None:
-    """Give the batch back after an answer; rows that the provider put off wait."""
+    """Give the batch back after an answer; rows that the provider put off wait.
+
+    `accepted` is how many rows became so by it.
+    """
     put_aside = [outcome for outcome in outcomes if isinstance(outcome, Deferred)]
     if not put_aside:
-        leases.give_back(connection, job.lease, job.runtime.clock.now())
+        leases.give_back(connection, job.lease, job.runtime.clock.now(), accepted=accepted)
         return
     waits = [outcome.retry_after for outcome in put_aside if outcome.retry_after is not None]
     put_off(connection, job, put_aside[0].reason, max(waits, default=None))

@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from newsletter.delivery import breaker, forms, guard, leases
+from newsletter.delivery import forms, guard, leases
 from newsletter.delivery.attempts import Attempt, RowsMoved, attempt_key, open_attempt, scrub
 from newsletter.delivery.composing import build
 from newsletter.delivery.jobs import Job, commit, make_request, within_lease
-from newsletter.delivery.leaving import rows_to_send, someone_left
+from newsletter.delivery.leaving import rows_to_send
 from newsletter.delivery.notices import hold, tell_editors
 from newsletter.delivery.pacing.quota import QuotaUsedUp, count_on_day
 from newsletter.delivery.recording import record
@@ -65,7 +65,7 @@ async def _attempt_at(job: Job, rows: list[Any], *, kept: bool) -> None:
     if request is None:
         return
     async with job.slot:
-        if _is_stopped(job):
+        if job.runtime.stop.is_set():
             _put_back(job)
             return
         made = await _make_attempt(job, request)
@@ -107,14 +107,6 @@ def _prepare(job: Job, rows: list[Any], *, kept: bool) -> _Prepared | None:
     return _Prepared(key, number, request.positions, request.prepared)
 
 
-def _is_stopped(job: Job) -> bool:
-    """Whether the engine was stopped, or the provider's breaker has opened, since it was leased."""
-    if job.runtime.stop.is_set():
-        return True
-    with job.runtime.store.read() as connection:
-        return job.probing is None and breaker.is_open(connection, job.name)
-
-
 def _put_back(job: Job) -> None:
     """Give the batch back untouched."""
     with job.runtime.store.begin() as connection:
@@ -147,19 +139,20 @@ async def _make_attempt(job: Job, request: _Prepared) -> tuple[Attempt, Outcome]
 
 
 def _commit_attempt(job: Job, attempt: Attempt, number: int) -> bool:
-    """Write the attempt down; false where it must not be made: stopped, or the lease was lost."""
+    """Write the attempt down; false where it must not be made: the send or the provider's breaker
+    has stopped it, or the lease was lost."""
     runtime, lease = job.runtime, job.lease
     try:
         seen = runtime.mark.read()
         with runtime.store.begin() as connection:
-            counted = leases.count_try(connection, lease)
+            # Who tries a provider, whose breaker is open, was let through when it was leased.
+            unless_open = job.name if job.probing is None else None
+            counted = leases.count_try(connection, lease, unless_open=unless_open)
             if counted is None:
                 leases.give_back(connection, lease, runtime.clock.now(), progress=False)
                 return False
             assert counted == number, "a lease is held by one worker, and counts its tries"
             open_attempt(connection, attempt, number, job.provider.settings.name)
-            if connection.execute(someone_left(attempt)).scalar_one():
-                raise RowsMoved("somebody left while the request was prepared or waited its turn")
             count_on_day(
                 connection,
                 job.provider.settings,

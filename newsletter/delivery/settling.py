@@ -105,7 +105,7 @@ def _record_repeat(connection: Connection, job: Job, attempt: Attempt, outcome: 
     breaker.note(connection, job.runtime, job.name, outcome, attempt.started_at)
     match outcome:
         case Answered(outcomes):
-            if record_answer(connection, attempt, outcomes, now):
+            if record_answer(connection, attempt, outcomes, now) is not None:
                 suppress_refused(connection, job.runtime, attempt, outcomes)
             finish_answered(connection, job, outcomes)
         case Denied(reason):

@@ -23,6 +23,9 @@ from newsletter.settings import FILE_NAME
 
 HEAD = "0002"  # the newest migration; a test holds it against the migrations
 _BUSY_SECONDS = 30
+#: Pages of the log, 32 MB, before they are copied into the database: a page that a send changes
+#: three times is then copied once.
+_CHECKPOINT_PAGES = 8000
 
 
 class Store:
@@ -157,6 +160,7 @@ def _engine(url: URL) -> Engine:
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 

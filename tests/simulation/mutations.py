@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 from unittest import mock
 
-from sqlalchemy import false, select, text
+from sqlalchemy import false, select, text, true
 
 from newsletter.delivery import (
     guard,
@@ -22,6 +22,7 @@ from newsletter.delivery import (
     launching,
     leases,
     leaving,
+    outcomes,
     proof,
     recording,
     sending,
@@ -93,13 +94,10 @@ def suppression_checked_once_only() -> _Patches:
         batch = {"b_send": lease.send_id, "b_lo": lease.lo, "b_hi": lease.hi}
         return list(connection.execute(leaving.ROWS.where(*leaving._WAITS), batch).all())
 
-    def someone_left(_attempt: Any) -> Any:
-        return select(false())
-
     return {
         (launching, "rows_to_send"): rows_to_send,
         (sending, "rows_to_send"): rows_to_send,
-        (sending, "someone_left"): someone_left,
+        (outcomes, "_OPEN"): outcomes._open(true()),
     }
 
 
@@ -164,7 +162,7 @@ def batch_done_before_its_rows() -> _Patches:
 
 @_mutation
 def partial_refusal_ignored() -> _Patches:
-    def record(connection: Any, attempt: Any, outcomes: Any, now: Any) -> bool:
+    def record(connection: Any, attempt: Any, outcomes: Any, now: Any) -> int | None:
         taken = [one if isinstance(one, Accepted) else Accepted("surely") for one in outcomes]
         return record_answer(connection, attempt, taken, now)
 
@@ -200,7 +198,7 @@ def event_ignored_for_a_doubt() -> _Patches:
 
 @_mutation
 def attempt_begun_for_a_stopped_send() -> _Patches:
-    def count_try(connection: Any, lease: Any) -> int | None:
+    def count_try(connection: Any, lease: Any, **_more: Any) -> int | None:
         statement = text(
             "UPDATE batches SET tries = tries + 1 WHERE send_id = :send AND number = :number"
             " AND lease_token = :token RETURNING tries"
