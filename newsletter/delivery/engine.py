@@ -11,6 +11,7 @@ import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -100,6 +101,8 @@ class _Engine:
         self.seen: set[int] = set()
         self.keep_at: datetime | None = None
         self.filling = True  # whether a send may have recipients without rows
+        self.fill: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.fill.set_result(None)
         self.media = media_reader(runtime.store)
         self.questions = guard.Questions(runtime, lambda name: self.open_lane(name).provider)
         self.stopped = asyncio.ensure_future(runtime.stop.wait())
@@ -112,10 +115,8 @@ class _Engine:
                     self.keep_house()
                     if await self.questions.ask():  # sends that were met for the first time
                         self.keep_house()
-                launched = self.launch()
-                if self.filling:  # while requests are in flight
-                    self.filling = fill_more(self.runtime)
-                    launched |= self.filling
+                launched = await self.launch()
+                launched |= await self.fill_on()
                 if self.tasks:
                     await self.wait(self.until_free())
                 elif launched:
@@ -219,7 +220,22 @@ class _Engine:
 
     # --- work -----------------------------------------------------------------------------------
 
-    def launch(self) -> bool:
+    async def fill_on(self) -> bool:
+        """Make rows that a large send is missing, beside what is in flight; where nothing is, true
+        if there were any."""
+        if not self.filling or not self.fill.done():
+            return False
+        if not self.tasks:
+            await self.fill_part()
+            return self.filling
+        self.fill = asyncio.ensure_future(self.fill_part())
+        self.tasks.add(self.fill)
+        return False
+
+    async def fill_part(self) -> None:
+        self.filling = await self.runtime.aside(lambda: fill_more(self.runtime))
+
+    async def launch(self) -> bool:
         """Lease batches as far as requests in flight and rates allow; true if there was one."""
         launched = False
         for name in dict.fromkeys(provider for _, provider in self.live):
@@ -230,27 +246,22 @@ class _Engine:
             lane.turns = [turn for turn in lane.turns if turn in mine]
             lane.turns += [send_id for send_id in mine if send_id not in lane.turns]
             for _ in range(_AT_ONCE):
-                if lane.is_full or not self.launch_one(lane):
+                if lane.is_full or not await self.launch_one(lane):
                     break
                 launched = True
         if not launched and not self.tasks:
             self.keep_at = None
         return launched
 
-    def launch_one(self, lane: _Lane) -> bool:
+    async def launch_one(self, lane: _Lane) -> bool:
         """Lease one batch, each send in its turn, and start its task.
 
         Whether and which one may go is asked in `launching.next_batch`, and nowhere else.
         """
-        runtime = self.runtime
         for send_id in list(lane.turns):
             letter = self.letter(send_id)
-            now = runtime.clock.now()
             try:
-                with runtime.store.begin() as connection:
-                    found = next_batch(
-                        connection, runtime, lane.provider, send_id, now, busy=lane.busy
-                    )
+                found = await self.runtime.aside(partial(self.next_batch, lane, send_id))
             except Outrun:
                 return True  # another worker was faster: ask again
             if found is None:
@@ -258,10 +269,18 @@ class _Engine:
             lane.turns.remove(send_id)
             lane.turns.append(send_id)
             if not found.is_empty:
-                job = Job(runtime, lane.provider, letter, found.lease, lane.slots, found.probing)
+                job = Job(
+                    self.runtime, lane.provider, letter, found.lease, lane.slots, found.probing
+                )
                 self._start(lane, job, _work(job, found))
             return True
         return False
+
+    def next_batch(self, lane: _Lane, send_id: int) -> Launch | None:
+        runtime = self.runtime
+        with runtime.store.begin() as connection:
+            now = runtime.clock.now()
+            return next_batch(connection, runtime, lane.provider, send_id, now, busy=lane.busy)
 
     def _start(self, lane: _Lane, job: Job, work: Coroutine[Any, Any, None]) -> None:
         lease = (job.lease.send_id, job.lease.number, job.lease.token)

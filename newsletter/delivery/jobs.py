@@ -88,11 +88,15 @@ async def commit(runtime: DeliveryRuntime, work: Callable[[Connection], None]) -
 
     After a stop it gives up in the end: the attempt then is `started`, which is settled later.
     """
+
+    def write() -> None:
+        with runtime.store.begin() as connection:
+            work(connection)
+
     failures = 0
     while True:
         try:
-            with runtime.store.begin() as connection:
-                work(connection)
+            await runtime.aside(write)
             return
         except Unreachable as error:
             failures += 1

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from newsletter.clock import Clock
+from newsletter.delivery.aside import Aside, Beside, inline
 from newsletter.delivery.mark import FileMark, Mark, MemoryMark
 from newsletter.providers import open_provider, provider_named
 from newsletter.providers.base import Provider
@@ -24,6 +25,8 @@ from newsletter.store import Store
 from newsletter.workspace import Workspace
 
 MARK_FILE = "ledger.mark"
+# Transactions at once over PostgreSQL: a lease, an attempt, an outcome, and recipients' rows.
+_TRANSACTIONS = 4
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -110,6 +113,8 @@ class DeliveryRuntime:
     wake: Wake | None = None
     # Kept outside the database; it shows when the database is behind what was sent.
     mark: Mark = field(default_factory=MemoryMark)
+    # Where the transactions of batches run.
+    aside: Aside = inline
     # When this process began, and the sends (by id) that it started, or asked about, since.
     began: datetime = field(default=_LONG_AGO)
     met: set[int] = field(default_factory=set)
@@ -134,7 +139,8 @@ def open_runtime(workspace: Workspace, store: Store, clock: Clock) -> DeliveryRu
         return open_provider(workspace, provider_named(workspace, name), clock)
 
     mark = FileMark(workspace.var / MARK_FILE)
-    return DeliveryRuntime(workspace, store, clock, open_named, mark=mark)
+    aside = inline if store.is_sqlite else Beside(_TRANSACTIONS)
+    return DeliveryRuntime(workspace, store, clock, open_named, mark=mark, aside=aside)
 
 
 def new_holder() -> str:

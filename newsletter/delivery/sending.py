@@ -4,6 +4,7 @@ each recipient's outcome is committed. Nothing here decides what an unknown outc
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +20,7 @@ from newsletter.delivery.notices import hold, tell_editors
 from newsletter.delivery.pacing.quota import QuotaUsedUp, count_on_day
 from newsletter.delivery.recording import record
 from newsletter.delivery.transitions import delivery_move
-from newsletter.providers.base import Answered, Outcome, Prepared, Unknown, may_leave
+from newsletter.providers.base import Answered, Deferred, Outcome, Prepared, Unknown, may_leave
 from newsletter.store.schema import attempts, deliveries
 
 _log = logging.getLogger(__name__)
@@ -69,9 +70,25 @@ async def _attempt_at(job: Job, rows: list[Any], *, kept: bool) -> None:
             _put_back(job)
             return
         made = await _make_attempt(job, request)
-    if made is not None:
+        if made is None:
+            return
         attempt, outcome = made
-        await commit(job.runtime, lambda connection: record(connection, job, attempt, outcome))
+        if _may_hold_up(outcome):
+            await _record(job, attempt, outcome)
+            return
+    await asyncio.sleep(0)  # whose request waited for the slot sends it first
+    await _record(job, attempt, outcome)
+
+
+async def _record(job: Job, attempt: Attempt, outcome: Outcome) -> None:
+    await commit(job.runtime, lambda connection: record(connection, job, attempt, outcome))
+
+
+def _may_hold_up(outcome: Outcome) -> bool:
+    """Whether the next request may have to wait for what this one led to."""
+    if not isinstance(outcome, Answered):
+        return True
+    return any(isinstance(each, Deferred) for each in outcome.outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +144,7 @@ async def _make_attempt(job: Job, request: _Prepared) -> tuple[Attempt, Outcome]
         asked=0,
     )
     in_time = within_lease(job)
-    if not _commit_attempt(job, attempt, request.number):
+    if not await job.runtime.aside(lambda: _commit_attempt(job, attempt, request.number)):
         return None
     # Asked again when its bytes are about to leave: whoever slept until then sends nothing.
     asked = may_leave.set(in_time)
