@@ -1,7 +1,7 @@
 """The engine: starts what is due, keeps each provider's requests in flight, ends what is done.
 
-One coroutine leases batches and hands each to a task; database calls are synchronous, so between
-two awaits nothing else happens in this process. Any number of engines share one database.
+One coroutine leases batches and hands each to a task; the transactions of batches run where
+`runtime.aside` says, all others in the loop's thread. Any number of engines share one database.
 """
 
 from __future__ import annotations
