@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable
 from contextvars import copy_context
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from newsletter.delivery import DeliveryRuntime, run_due
+from newsletter.delivery.aside import inline
 from newsletter.delivery.mark import Mark
 from newsletter.delivery.reconciling import reconcile
 from newsletter.errors import NewsletterError, Unreachable
@@ -22,7 +23,9 @@ from simulation.loop import OWNER, Killed, Owner
 if TYPE_CHECKING:
     from simulation.world import World
 
+_T = TypeVar("_T")
 _FEW_STEPS = 25
+_LONGEST_TURN = 0.02  # seconds for which a transaction beside the loop waits for a thread
 _CALLED_AFTER = 300.0  # seconds, at the latest, after which an idle process looks again
 
 
@@ -78,7 +81,15 @@ class Process(Owner):
             gone=self._is_gone,
             policy=world.policy,
             mark=self.machine.mark,
+            aside=self._beside if self.rng.random() < 0.5 else inline,
         )
+
+    async def _beside(self, work: Callable[[], _T], /) -> _T:
+        """As in a thread: whatever else this process does goes on before it and after it."""
+        await asyncio.sleep(self.rng.uniform(0, _LONGEST_TURN))
+        told = work()
+        await asyncio.sleep(self.rng.uniform(0, _LONGEST_TURN))
+        return told
 
     def _is_gone(self, holder: str) -> bool:
         """As the system tells of the processes of the same machine, and of no other."""
