@@ -17,6 +17,7 @@ from sqlalchemy import (
     CompoundSelect,
     Connection,
     Row,
+    Select,
     String,
     Text,
     and_,
@@ -76,6 +77,7 @@ _CHANGED = (
     .order_by(_OLDEST.c.send_id, _OLDEST.c.batch)
     .limit(_BATCHES_A_ROUND)
 )
+_NOTHING = type_coerce(null(), Text)
 _WITHIN = and_(
     deliveries.c.send_id == batches.c.send_id,
     deliveries.c.position.between(batches.c.lo, batches.c.hi),
@@ -88,7 +90,8 @@ def by_state(connection: Connection, send_id: int | None = None) -> dict[str, in
     Who has no row yet counts as pending. One statement, hence of one moment whatever the isolation.
     """
     found: Counter[str] = Counter()
-    query = _counts_of(all_sends=send_id is None)
+    on_postgresql = connection.dialect.name == "postgresql"
+    query = _counts_of(all_sends=send_id is None, by_batch=on_postgresql)
     key = {} if send_id is None else {"b_send": send_id}
     for known, was, became, number in connection.execute(query, key):
         if known is not None:
@@ -101,36 +104,46 @@ def by_state(connection: Connection, send_id: int | None = None) -> dict[str, in
     return {state: found[state] for state in DELIVERY}
 
 
-@lru_cache(maxsize=2)
-def _counts_of(*, all_sends: bool) -> CompoundSelect[Any]:
-    """Rows of (counts, was, became, number): batches with the same counts, rows, changes."""
-    nothing = type_coerce(null(), Text)
+@lru_cache(maxsize=4)
+def _counts_of(*, all_sends: bool, by_batch: bool) -> CompoundSelect[Any]:
+    """Rows of (counts, was, became, number): batches with the same counts, rows, changes.
+
+    With `by_batch` rows are counted a batch at a time: of a join PostgreSQL cannot tell how few
+    rows a batch's range has, and reads all of them.
+    """
     counts = type_coerce(batches.c.counts, Text)
     mine = true() if all_sends else batches.c.send_id == bindparam("b_send")
     known = (
-        select(counts, nothing, nothing, func.count()).where(mine, counts.is_not(None))
+        select(counts, _NOTHING, _NOTHING, func.count()).where(mine, counts.is_not(None))
     ).group_by(counts)
-    rows = (
-        select(nothing, nothing, deliveries.c.state, func.count())
-        .join_from(batches, deliveries, _WITHIN)
-        .where(mine, counts.is_(None))
-        .group_by(deliveries.c.state)
-    )
+    rows = _rows_by_batch() if by_batch else _rows_joined()
+    rows = rows.where(mine, counts.is_(None))
     of_known = and_(
         batches.c.send_id == count_changes.c.send_id,
         batches.c.number == count_changes.c.batch,
         counts.is_not(None),
     )
     changed = (
-        select(nothing, count_changes.c.was, count_changes.c.became, func.count())
+        select(_NOTHING, count_changes.c.was, count_changes.c.became, func.count())
         .join_from(count_changes, batches, of_known)
         .where(mine)
         .group_by(count_changes.c.was, count_changes.c.became)
     )
     waiting = select(
-        nothing, nothing, type_coerce(literal("pending"), String), sends.c.unfilled
+        _NOTHING, _NOTHING, type_coerce(literal("pending"), String), sends.c.unfilled
     ).where(true() if all_sends else sends.c.id == bindparam("b_send"))
     return union_all(known, rows, changed, waiting)
+
+
+def _rows_joined() -> Select[Any]:
+    joined = select(_NOTHING, _NOTHING, deliveries.c.state, func.count())
+    return joined.join_from(batches, deliveries, _WITHIN).group_by(deliveries.c.state)
+
+
+def _rows_by_batch() -> Select[Any]:
+    counted = select(deliveries.c.state, func.count().label("number")).where(_WITHIN)
+    each = counted.group_by(deliveries.c.state).correlate(batches).lateral()
+    return select(_NOTHING, _NOTHING, each.c.state, each.c.number).join_from(batches, each, true())
 
 
 def recount(connection: Connection, send_id: int, number: int, lo: int, hi: int) -> dict[str, int]:
