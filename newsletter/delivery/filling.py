@@ -45,6 +45,7 @@ from newsletter.store.types import Instant
 
 _COLUMNS = ["send_id", "position", "subscriber_id", "email", "first_name", "last_name"]
 _COLUMNS += ["fields", "variant", "state", "updated_at"]
+_OF_A_SEND = ("deliveries (send_id, position, state)", "batches")
 _BEING_FILLED = (
     select(sends.c.id)
     .where(sends.c.state == "sending", sends.c.unfilled > 0)
@@ -99,7 +100,7 @@ def fill_first(
     connection.execute(
         update(sends).where(sends.c.id == send.id).values(unfilled=unfilled, batch_size=batch_size)
     )
-    _analyze(connection, *(["eligible"] if unfilled else []), "deliveries", "batches")
+    _analyze(connection, *(["eligible"] if unfilled else []), *_OF_A_SEND)
     return made + unfilled
 
 
@@ -135,7 +136,10 @@ def fill_rest(connection: Connection, send_id: int, now: datetime) -> None:
 
 
 def _analyze(connection: Connection, *tables: str) -> None:
-    """Without statistics PostgreSQL's plans take a fresh send for an empty one."""
+    """Without statistics PostgreSQL's plans take a fresh send for an empty one.
+
+    Only of the columns that plans ask about, as most of the time goes with the number of columns.
+    """
     if connection.dialect.name == "postgresql":
         for table in tables:
             connection.execute(text(f"ANALYZE {table}"))
@@ -145,17 +149,17 @@ def _fill_part(
     connection: Connection, send: Row[Any], size: int, now: datetime, *, any_variant: bool = False
 ) -> None:
     compiled = load_compiled(connection, send.frozen)
-    listed = select(eligible.c.subscriber_id).where(eligible.c.send_id == send.id)
+    before, since = _last_made(connection, send.id)
+    listed = select(eligible.c.subscriber_id).where(
+        eligible.c.send_id == send.id, eligible.c.subscriber_id > since
+    )
     last = _nth(connection, listed, size)
-    mine = [eligible.c.send_id == send.id]
-    if last is not None:
-        mine.append(eligible.c.subscriber_id <= last)
+    mine = [eligible.c.send_id == send.id, *_between(eligible.c.subscriber_id, since, last)]
     here = (
         select(subscribers.c.id)
         .join(eligible, eligible.c.subscriber_id == subscribers.c.id)
-        .where(*mine)
+        .where(*mine, *_between(subscribers.c.id, since, last))
     )
-    before = _last_position(connection, send.id)
     _insert_rows(connection, send.id, compiled, before, now, here)
     if not any_variant:
         _check_variants(connection, send.id, compiled, before)
@@ -164,11 +168,12 @@ def _fill_part(
     _insert_batches(connection, send.id, [group], send.batch_size)
     taken = connection.execute(delete(eligible).where(*mine)).rowcount
     assert taken == made - before, "nobody's row in `subscribers` is ever deleted"
+    assert last is not None or taken == send.unfilled, "the last part has all who are left"
     connection.execute(
         update(sends).where(sends.c.id == send.id).values(unfilled=sends.c.unfilled - taken)
     )
     if last is None:
-        _analyze(connection, "deliveries", "batches")
+        _analyze(connection, *_OF_A_SEND)
 
 
 def _whole(part: int, batch_size: int) -> int:
@@ -181,6 +186,23 @@ def _nth(connection: Connection, ids: Select[Any], number: int) -> int | None:
     column = ids.selected_columns[0]
     found = connection.execute(ids.order_by(column).limit(2).offset(number - 1)).scalars().all()
     return found[0] if len(found) == 2 else None
+
+
+def _last_made(connection: Connection, send_id: int) -> tuple[int, int]:
+    """The last position of a send that is filled in parts, and its subscriber's id.
+
+    All who are still on the list have a higher id. To begin behind it skips what the parts before
+    have taken off the list, which stays in PostgreSQL's index until it is vacuumed.
+    """
+    query = select(deliveries.c.position, deliveries.c.subscriber_id)
+    newest = query.where(deliveries.c.send_id == send_id).order_by(deliveries.c.position.desc())
+    position, subscriber_id = connection.execute(newest.limit(1)).one()
+    return position, subscriber_id
+
+
+def _between(ids: ColumnElement[int], since: int, last: int | None) -> list[ColumnElement[bool]]:
+    """A part's ids. Said of both tables, neither is read whole, whatever is known of their size."""
+    return [ids > since] if last is None else [ids > since, ids <= last]
 
 
 def _insert_rows(

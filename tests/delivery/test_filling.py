@@ -136,6 +136,18 @@ def test_cancelled_while_it_is_filled_everybody_has_a_row_with_the_reason(world)
     assert here.verify() == []
 
 
+def test_parts_whose_variants_come_one_after_another_leave_nobody_out(world):
+    here = world(people=30, schedule=False)
+    schedule_send(here.store, make_compiled(segments=("vip",)))
+    vips = [{"segment": "vip", "subscriber_id": number} for number in (1, 2, 8, 9, 16, 17, 30)]
+    with here.store.begin() as connection:
+        connection.execute(insert(segment_members), vips)
+    here.run()
+    assert here.provider.received == everybody(here)
+    assert here.counts() == {"total": 30, "accepted": 30}
+    assert here.verify() == []
+
+
 def test_a_variant_that_is_missing_in_a_later_part_holds_the_send(world):
     here = world(people=30, schedule=False)
     compiled = make_compiled(segments=("vip",))
