@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.plot import draw
-from bench.runs import baseline, databases, growth, latency, ours
+from bench.runs import SERVER, baseline, databases, growth, latency, ours
 from bench.sink import running_sink
 from bench.workspaces import ISSUE, literals, make_workspace
 from newsletter.clock import SystemClock
@@ -41,7 +41,8 @@ def main() -> None:
         "# Figures",
         "",
         f"Measured on {SystemClock().now():%Y-%m-%d} by `make bench`: {_machine()}. One run each"
-        " on a shared machine: compare the ratios, not the seconds.",
+        f" on a shared machine: compare the ratios, not the seconds. PostgreSQL runs with"
+        f" {', '.join(f'{name} {value}' for name, value in SERVER.items())}, else as it comes.",
     ]
     for name in chosen:
         lines.append("")
