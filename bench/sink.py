@@ -20,6 +20,7 @@ from typing import Any
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _ALIAS = re.compile(rb'"Alias":"([^"]+)"')
+_SENDS = (b"POST /v3/mail/send", b"POST /email/", b"POST /v1/batches")
 _ROOM = 1 << 20
 
 
@@ -52,7 +53,8 @@ class _Sink(asyncio.BufferedProtocol):
             length = _LENGTH.search(self.buffer, 0, end)
             self.head_bytes = end + 4
             self.needed = self.head_bytes + (int(length[1]) if length else 0)
-            self.counts.setdefault("first_request_at", time.monotonic())
+            if bytes(self.buffer[: self.head_bytes]).startswith(_SENDS):
+                self.counts.setdefault("first_request_at", time.monotonic())
         if self.filled < self.needed:
             return
         method, path, _ = bytes(self.buffer[: self.head_bytes]).split(b" ", 2)
