@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Row, Text, select, type_coerce
+from sqlalchemy import ColumnElement, Connection, Text, select, type_coerce
 
 from newsletter.compiled import CompiledIssue, People
 from newsletter.providers.base import (
@@ -24,6 +24,7 @@ from newsletter.providers.base import (
     Prepared,
     Provider,
 )
+from newsletter.providers.columns import Columns
 from newsletter.rendering import make_form, personals
 from newsletter.store import Store
 from newsletter.store.schema import deliveries, media
@@ -113,6 +114,7 @@ ROWS = select(
     type_coerce(deliveries.c.fields, Text),
     deliveries.c.variant,
 ).order_by(deliveries.c.position)
+_POSITION, _VARIANT = 0, 6  # places in a row of them
 
 
 def rows_where(connection: Connection, send_id: int, *conditions: ColumnElement[bool]) -> list[Any]:
@@ -125,7 +127,7 @@ def build(
     letter: Letter,
     provider: Provider,
     key: str,
-    rows: Sequence[Row[Any]],
+    rows: Sequence[Sequence[Any]],
     *,
     kept: bool = False,
 ) -> Request:
@@ -136,11 +138,14 @@ def build(
     """
     failed: dict[int, str] = {}
     limits = provider.capabilities
-    for variant in dict.fromkeys(row.variant for row in rows):
-        mine = [row for row in rows if row.variant == variant][: limits.batch_size]
-        people, positions = _people(letter, key, mine, limits, failed)
+    variants = [row[_VARIANT] for row in rows]
+    for variant in dict.fromkeys(variants):
+        mine = rows
+        if variants.count(variant) < len(rows):
+            mine = [row for row in rows if row[_VARIANT] == variant]
+        people, positions = _people(letter, key, mine[: limits.batch_size], limits, failed)
         if people:
-            uses_kept = kept and variant == rows[0].variant
+            uses_kept = kept and variant == variants[0]
             batch = FormBatch(key, letter.form(variant), people, kept=uses_kept)
             return _fitted(provider, batch, positions, failed)
     return Request(None, (), failed)
@@ -149,16 +154,16 @@ def build(
 def _people(
     letter: Letter,
     key: str,
-    rows: Sequence[Row[Any]],
+    rows: Sequence[Sequence[Any]],
     limits: Capabilities,
     failed: dict[int, str],
-) -> tuple[list[Personal], list[int]]:
+) -> tuple[Sequence[Personal], Sequence[int]]:
     """Those who can be composed, with their positions; `failed` gets the others."""
     try:
-        return _together(letter, key, rows, limits), [row.position for row in rows]
+        return _together(letter, key, rows, limits)
     except Exception as error:
         if len(rows) == 1:
-            position = rows[0].position
+            position = rows[0][_POSITION]
             _log.exception("send %s: position %d cannot be composed", letter.send, position)
             failed[position] = f"cannot be composed: {error}"
             return [], []
@@ -168,9 +173,9 @@ def _people(
 
 
 def _together(
-    letter: Letter, key: str, rows: Sequence[Row[Any]], limits: Capabilities
-) -> list[Personal]:
-    """All of them, of one variant, in bulk; raises if one cannot be composed."""
+    letter: Letter, key: str, rows: Sequence[Sequence[Any]], limits: Capabilities
+) -> tuple[Columns, tuple[int, ...]]:
+    """All of them, of one variant, in bulk, and their positions; raises if one cannot be."""
     positions, subscribers, emails, first_names, last_names, fields, variants = zip(
         *rows, strict=True
     )
@@ -185,27 +190,28 @@ def _together(
         [orjson.loads(text) for text in fields] if uses_fields else (),
         recipient_tokens(letter.key, letter.send_id, subscribers),
     )
-    send = letter.send[:_METADATA_LENGTH]
-    metadata = [
-        {"attempt": key, "delivery": f"{letter.send_id}.{position}", "send": send}
-        for position in positions
-    ]
+    metadata = {
+        "attempt": [key] * len(rows),
+        "delivery": [f"{letter.send_id}.{position}" for position in positions],
+        "send": [letter.send[:_METADATA_LENGTH]] * len(rows),
+    }
     made = personals(letter.compiled, people, variant=variants[0], metadata=metadata)
     if limits.value_bytes is not None:
-        for person in made:
-            _refuse_large(person, limits.value_bytes)
-    return made
+        _refuse_large(made.values, limits.value_bytes)
+    return made, positions
 
 
-def _refuse_large(person: Personal, most: int) -> None:
-    values = "".join(person.values)
+def _refuse_large(columns: Sequence[Sequence[str]], most: int) -> None:
     # A character has four bytes at most: they are counted only where it could matter.
-    if 4 * len(values) > most and _size(values) > most:
-        raise ValueError(f"its merge values have more than the {most} bytes the provider takes")
+    if 4 * sum(max(map(len, column)) for column in columns) <= most:
+        return
+    for values in zip(*columns, strict=True):
+        if _size("".join(values)) > most:
+            raise ValueError(f"its merge values have more than the {most} bytes the provider takes")
 
 
 def _fitted(
-    provider: Provider, batch: FormBatch, positions: list[int], failed: dict[int, str]
+    provider: Provider, batch: FormBatch, positions: Sequence[int], failed: dict[int, str]
 ) -> Request:
     """The request for the batch, or for as many of it, from the first on, as fit into one."""
     people = batch.recipients

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from email.header import Header
 
 from newsletter.providers.base import Attachment
@@ -22,6 +23,13 @@ def address(name: str, email: str) -> str:
         escaped = name.replace("\\", "\\\\").replace('"', '\\"')
         name = f'"{escaped}"'
     return f"{name} <{email}>"
+
+
+def addresses(names: Sequence[str], emails: Sequence[str]) -> Sequence[str]:
+    """`address` of each of them."""
+    if all(names) and _PLAIN_NAME.fullmatch("".join(names)):
+        return [f"{name} <{email}>" for name, email in zip(names, emails, strict=True)]
+    return list(map(address, names, emails))
 
 
 def content(attachment: Attachment) -> str:

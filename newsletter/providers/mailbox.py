@@ -34,6 +34,7 @@ from newsletter.providers.base import (
     Unknown,
     WebhookRequest,
 )
+from newsletter.providers.columns import columns_of
 from newsletter.providers.fields import address, content
 from newsletter.providers.transport import Response
 from newsletter.providers.webhooks import (
@@ -81,19 +82,18 @@ class MailboxProvider(HttpProvider):
         )
 
     def prepare_form(self, batch: FormBatch) -> Prepared:
-        names = tuple(batch.recipients[0].metadata)
+        people = columns_of(batch.recipients)
+        names = tuple(people.metadata)
         stencil = self._stencils.get(
             batch.form, names, lambda: message_stencil(batch.form, names, _of_form)
         )
-        body, digest = stencil.array(
-            [strings_of(person) for person in batch.recipients], before=b'{"messages":', after=b"}"
-        )
+        body, digest = stencil.array(strings_of(people), before=b'{"messages":', after=b"}")
         return Prepared(
             key=batch.key,
             path="/v1/batches",
             body=body,
             headers={"Content-Type": "application/json", "Idempotency-Key": batch.key},
-            recipients=tuple(person.to[1] for person in batch.recipients),
+            recipients=tuple(people.addresses),
             digest=digest,
         )
 

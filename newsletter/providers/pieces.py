@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 #: About as many bytes are joined and written at once.
 CHUNK = 512 * 1024
@@ -11,27 +13,25 @@ CHUNK = 512 * 1024
 class Pieces:
     """Bytes that are given out in chunks. `len()` is their number, `bytes()` all of them."""
 
-    __slots__ = ("_pieces", "_size")
+    __slots__ = ("_ends", "_pieces")
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self._pieces = pieces
-        self._size = sum(map(len, pieces))
+        self._ends = list(accumulate(map(len, pieces)))  # where each ends in the whole
 
     def __len__(self) -> int:
-        return self._size
+        return self._ends[-1] if self._ends else 0
 
     def __bytes__(self) -> bytes:
         return b"".join(self._pieces)
 
     def __iter__(self) -> Iterator[bytes]:
-        start = held = 0
-        for place, piece in enumerate(self._pieces, start=1):
-            held += len(piece)
-            if held >= CHUNK:
-                yield b"".join(self._pieces[start:place])
-                start, held = place, 0
-        if held:
-            yield b"".join(self._pieces[start:])
+        given = place = 0
+        while given < len(self):
+            following = bisect_left(self._ends, given + CHUNK, place) + 1
+            yield b"".join(self._pieces[place:following])
+            place = min(following, len(self._ends))
+            given = self._ends[place - 1]
 
 
 #: A body, whole or in pieces; `bytes(body)` is the same bytes either way.

@@ -41,7 +41,8 @@ from newsletter.providers.base import (
     Unknown,
     WebhookRequest,
 )
-from newsletter.providers.fields import address, content
+from newsletter.providers.columns import columns_of
+from newsletter.providers.fields import address, addresses, content
 from newsletter.providers.postmark_events import parse_event
 from newsletter.providers.transport import Response, Result
 from newsletter.providers.webhooks import json_object, verify_authorization
@@ -123,15 +124,18 @@ class PostmarkProvider(HttpProvider):
         )
 
     def prepare_form(self, batch: FormBatch) -> Prepared:
-        names = _metadata_names(batch.recipients[0].metadata)
+        people = columns_of(batch.recipients)
+        names = _metadata_names(people.metadata)
         stencil = self._stencils.get(
             batch.form, (names, batch.kept), lambda: self._stencil(batch, names)
         )
-        cut = slice(_METADATA_VALUE)
         strings = [
+            *people.values,
             # The name comes with the address, as the two are quoted together.
-            (*values, "", address(*to), batch.key, *[told[name][cut] for name in names])
-            for to, values, told in batch.recipients
+            [""] * len(people),
+            addresses(people.names, people.addresses),
+            [batch.key] * len(people),
+            *[_cut(people.metadata[name]) for name in names],
         ]
         around = (b'{"Messages":', b"}") if batch.kept else (b"", b"")
         body, digest = stencil.array(strings, before=around[0], after=around[1])
@@ -140,7 +144,7 @@ class PostmarkProvider(HttpProvider):
             path=_WITH_TEMPLATES if batch.kept else _WHOLE,
             body=body,
             headers={"Content-Type": "application/json"},
-            recipients=tuple(person.to[1] for person in batch.recipients),
+            recipients=tuple(people.addresses),
             digest=digest,
         )
 
@@ -324,9 +328,16 @@ def _metadata(metadata: Mapping[str, str], key: str) -> dict[str, str]:
     return {"attempt": key, **{name: text[:_METADATA_VALUE] for name, text in told.items()}}
 
 
-def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...]:
+def _metadata_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of what goes along beside the attempt."""
     return tuple(name for name in metadata if name != "attempt")[: _METADATA_FIELDS - 1]
+
+
+def _cut(column: Sequence[str]) -> Sequence[str]:
+    """A column of metadata, each of it as long as it may be."""
+    if max(map(len, column)) <= _METADATA_VALUE:
+        return column
+    return [text[:_METADATA_VALUE] for text in column]
 
 
 def _outcomes(document: Any, recipients: Sequence[str]) -> Outcome:

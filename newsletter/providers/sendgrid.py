@@ -39,6 +39,7 @@ from newsletter.providers.base import (
     Unknown,
     WebhookRequest,
 )
+from newsletter.providers.columns import columns_of
 from newsletter.providers.sendgrid_body import SUBSTITUTION_BYTES, TAG_BYTES, request_body
 from newsletter.providers.sendgrid_events import parse_events, request_id, verify
 from newsletter.providers.transport import Response
@@ -109,7 +110,7 @@ class SendgridProvider(HttpProvider):
             path="/v3/mail/send",
             body=body,
             headers={},
-            recipients=tuple([person.to[1] for person in batch.recipients]),
+            recipients=tuple(columns_of(batch.recipients).addresses),
             digest=digest,
         )
 

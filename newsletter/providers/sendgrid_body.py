@@ -21,6 +21,7 @@ import orjson
 from newsletter.compiled import Part, join
 from newsletter.errors import BadInput
 from newsletter.providers.base import Form, FormBatch
+from newsletter.providers.columns import Columns, columns_of, escaped, quoted
 from newsletter.providers.fields import content, header_text
 
 #: Substitutions of one recipient, names and values together, in bytes.
@@ -58,16 +59,16 @@ def request_body(batch: FormBatch) -> tuple[bytes, str]:
 
     Raises `BadInput` for an address that is in it twice and for more merge fields than it takes.
     """
-    people = batch.recipients
-    _refuse_repeats([person.to[1] for person in people])
+    people = columns_of(batch.recipients)
+    _refuse_repeats(people.addresses)
     salt = 0
     while True:
         shape = _shape(batch.form, salt)
-        pieces = _personalizations(batch, shape)
+        pieces = _personalizations(batch.key, people, shape)
         if pieces is not None:
             break
         salt += 1  # somebody's value holds what the tags begin with
-    send = people[0].metadata.get("send")
+    send = people.metadata["send"][0] if "send" in people.metadata else ""
     categories = [batch.key, send] if send else [batch.key]
     columns = [repeat(piece) if isinstance(piece, str) else piece for piece in pieces]
     body = (
@@ -175,34 +176,28 @@ def _document(form: Form, tags: tuple[str, ...], *, with_headers: bool) -> dict[
 # --- what differs -------------------------------------------------------------------------------
 
 # A personalization in pieces: a text is the same in each, a column has one text for each person.
+# Made by columns: one that needs no escaping, as most, is not looked at value by value.
 _Piece = str | Sequence[str]
 
 
-def _personalizations(batch: FormBatch, shape: _Shape) -> list[_Piece] | None:
-    """What a personalization is; None where a value holds the tags' prefix.
-
-    Made by columns: one that needs no escaping, as most, is not looked at value by value.
-    """
-    people = batch.recipients
-    names, addresses = zip(*[person.to for person in people], strict=True)
-    values = list(zip(*[person.values for person in people], strict=True))
+def _personalizations(key: str, people: Columns, shape: _Shape) -> list[_Piece] | None:
+    """What a personalization is; None where a value holds the tags' prefix."""
+    values = people.values
     if any(shape.prefix in "".join(values[slot]) for slot, _ in shape.tags):
         return None
-    metadata = {
-        name: [person.metadata[name] for person in people]
-        for name in people[0].metadata
-        if name != "attempt"
-    }
-    pieces: list[_Piece] = ['{"to":[{"email":"', _escaped(_ascii_addresses(addresses)), '"']
-    pieces += [_named(names), "}]"]
+    pieces: list[_Piece] = ['{"to":[{"email":"', *escaped([_ascii_addresses(people.addresses)])]
+    pieces += ['"', _named(people.names), "}]"]
     if shape.headers:
         pieces += _object("headers", [(n, _header(parts, values)) for n, parts in shape.headers])
     if shape.tags:
-        fields = [(tag, [_escaped(values[slot])]) for slot, tag in shape.tags]
-        pieces += _object("substitutions", fields)
-    arguments = [(ARGUMENT + name, [_escaped(column)]) for name, column in metadata.items()]
-    attempt = (f"{ARGUMENT}attempt", [_quoted(batch.key)])
-    pieces += [*_object("custom_args", [attempt, *arguments]), "}"]
+        filled = escaped([values[slot] for slot, _ in shape.tags])
+        tags = [tag for _, tag in shape.tags]
+        pieces += _object("substitutions", [(t, [c]) for t, c in zip(tags, filled, strict=True)])
+    metadata = {name: told for name, told in people.metadata.items() if name != "attempt"}
+    arguments: list[tuple[str, Sequence[_Piece]]] = [(f"{ARGUMENT}attempt", [quoted(key)])]
+    for name, told in zip(metadata, escaped(list(metadata.values())), strict=True):
+        arguments.append((ARGUMENT + name, [told]))
+    pieces += [*_object("custom_args", arguments), "}"]
     return list(_merged(pieces))
 
 
@@ -210,7 +205,7 @@ def _object(name: str, fields: Iterable[tuple[str, Sequence[_Piece]]]) -> list[_
     """A member that is an object of texts."""
     pieces: list[_Piece] = []
     for key, value in fields:
-        pieces += [f'{"," if pieces else ""}"{_quoted(key)}":"', *value, '"']
+        pieces += [f'{"," if pieces else ""}"{quoted(key)}":"', *value, '"']
     return [f',"{name}":{{', *pieces, "}"]
 
 
@@ -223,14 +218,14 @@ def _merged(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
             yield from group
 
 
-def _header(parts: tuple[Part, ...], values: Sequence[Sequence[str]]) -> list[_Piece]:
+def _header(parts: tuple[Part, ...], values: Sequence[Sequence[str]]) -> Sequence[_Piece]:
     columns: list[_Piece] = [part if isinstance(part, str) else values[part] for part in parts]
     if all("".join(column).isascii() for column in columns):
-        return [_quoted(c) if isinstance(c, str) else _escaped(c) for c in columns]
+        return [quoted(c) if isinstance(c, str) else escaped([c])[0] for c in columns]
     if all(isinstance(column, str) for column in columns):
-        return [_quoted(header_text(join(parts, ())))]
+        return [quoted(header_text(join(parts, ())))]
     rows = zip(*[repeat(c) if isinstance(c, str) else c for c in columns], strict=False)
-    return [_escaped([header_text("".join(row)) for row in rows])]
+    return escaped([[header_text("".join(row)) for row in rows]])
 
 
 def _named(names: Sequence[str]) -> Sequence[str]:
@@ -238,19 +233,7 @@ def _named(names: Sequence[str]) -> Sequence[str]:
     joined = "".join(names)
     if ";" in joined or "," in joined:
         names = [" ".join(name.translate(_NOT_IN_NAMES).split()) for name in names]
-    return [name and f',"name":"{name}"' for name in _escaped(names)]
-
-
-def _quoted(text: str) -> str:
-    """The text as it stands between the quotes of a JSON text."""
-    return orjson.dumps(text)[1:-1].decode()
-
-
-def _escaped(column: Sequence[str]) -> Sequence[str]:
-    joined = "".join(column)
-    if len(orjson.dumps(joined)) == len(joined.encode()) + 2:  # nothing was escaped
-        return column
-    return list(map(_quoted, column))
+    return [name and f',"name":"{name}"' for name in escaped([names])[0]]
 
 
 def _ascii_addresses(addresses: Sequence[str]) -> Sequence[str]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, repeat
 from typing import Any, Generic, TypeVar
 
 import orjson
 
 from newsletter.providers.base import Form, Message, Personal
+from newsletter.providers.columns import Columns, escaped
 from newsletter.providers.pieces import Pieces
 
 _T = TypeVar("_T")
@@ -35,48 +37,47 @@ class Stencil:
         parts: list[bytes] = re.split(f"{mark}([0-9]+){mark}".encode(), marked)
         self._count = places
         self._places = [int(place) for place in parts[1::2]]
-        self._parts = parts
-        self._format: bytes | None = None
-        if sum(map(len, parts)) < _SMALL:
-            self._format = b"%s".join(part.replace(b"%", b"%%") for part in parts[::2])
-        layout = orjson.dumps([self._places, [len(part) for part in parts[::2]]])
-        self._digest = hashlib.sha256(layout + b"".join(parts[::2])).digest()
+        self._constant = parts[::2]
+        self._is_small = sum(map(len, parts)) < _SMALL
+        layout = orjson.dumps([self._places, [len(part) for part in self._constant]])
+        self._digest = hashlib.sha256(layout + b"".join(self._constant)).digest()
 
     def array(
-        self, everybody: Sequence[Sequence[str]], *, before: bytes = b"", after: bytes = b""
+        self, columns: Sequence[Sequence[str]], *, before: bytes = b"", after: bytes = b""
     ) -> tuple[Pieces, str]:
-        """A JSON array of the document with each one's strings in its places, and its digest.
+        """A JSON array of the document for each row of the columns, and its digest.
 
-        The bytes are those of `orjson.dumps` of the whole; the digest is of the constant parts and
-        the strings, so that it is another one whenever they are.
+        A column has everybody's strings of one place. The bytes are those of `orjson.dumps` of the
+        whole; the digest is of the constant parts and the strings, so that it is another one
+        whenever they are.
         """
-        count = self._count
-        encoded = _encoded([value for values in everybody for value in values])
-        if len(encoded) != count * len(everybody):
-            raise ValueError("recipients of one form have equally many values and metadata")
-        pieces = [before, b"["]
-        for start in range(0, len(encoded), count):
-            filled = [encoded[start + place] for place in self._places]
-            if self._format is not None:
-                pieces += (self._format % tuple(filled), b",")
-            else:
-                parts = self._parts.copy()
-                parts[1::2] = filled
-                pieces += parts
-                pieces.append(b",")
-        pieces[-1] = b"]"
-        pieces.append(after)
+        filled = escaped(columns)
+        rows = "\n".join(map("\n".join, zip(*filled, strict=True))).encode()
         # A line break is in none of them: it is escaped.
-        told = [self._digest, b"%d" % count, before, after, *encoded]
-        return Pieces(pieces), hashlib.sha256(b"\n".join(told)).hexdigest()
+        told = b"\n".join((self._digest, b"%d" % self._count, before, after, rows))
+        pieces = self._text(filled) if self._is_small else self._pieces(filled)
+        body = Pieces([before, b"[", *pieces, b"]", after])
+        return body, hashlib.sha256(told).hexdigest()
 
+    def _text(self, filled: Sequence[Sequence[str]]) -> list[bytes]:
+        """The documents, with commas between them, as one."""
+        people = len(filled[0])
+        first, *others = [repeat(part.decode(), people) for part in self._constant]
+        columns: list[Iterable[str]] = [first]
+        for place, text in zip(self._places, others, strict=True):
+            columns += (filled[place], text)
+        return [",".join(map("".join, zip(*columns, strict=True))).encode()]
 
-def _encoded(values: list[str]) -> list[bytes]:
-    """Each string as JSON writes it, without its quotes."""
-    text = orjson.dumps(values)
-    if b'\\"' in text:
-        return [orjson.dumps(value)[1:-1] for value in values]
-    return text[2:-2].split(b'","')  # all quotes are those around the strings
+    def _pieces(self, filled: Sequence[Sequence[str]]) -> list[bytes]:
+        """The documents, with commas between them, in pieces."""
+        people = len(filled[0])
+        encoded = ["\n".join(column).encode().split(b"\n") for column in filled]
+        first, *others = [repeat(part, people) for part in self._constant]
+        columns: list[Iterable[bytes]] = [first]
+        for place, part in zip(self._places, others, strict=True):
+            columns += (encoded[place], part)
+        documents = zip(*columns, repeat(b",", people), strict=True)
+        return list(chain.from_iterable(documents))[:-1]
 
 
 def message_stencil(
@@ -97,9 +98,9 @@ def message_stencil(
     return Stencil(made, slots + 2 + len(metadata))
 
 
-def strings_of(person: Personal) -> tuple[str, ...]:
-    """A recipient's strings, in the order of their places."""
-    return (*person.values, *person.to, *person.metadata.values())
+def strings_of(people: Columns) -> list[Sequence[str]]:
+    """The recipients' strings, a column for each of their places."""
+    return [*people.values, people.names, people.addresses, *people.metadata.values()]
 
 
 class PerForm(Generic[_T]):

@@ -6,7 +6,7 @@ No value can add a header or end one: names and addresses are checked, everythin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage, MIMEPart
@@ -19,6 +19,7 @@ import idna
 from newsletter.compiled import CompiledIssue, People, Recipient, Slot, escape_text, fill_all
 from newsletter.errors import BadInput, Where
 from newsletter.providers.base import Attachment, Form, Message, Personal
+from newsletter.providers.columns import Columns
 
 #: `Date` of a message that is not scheduled yet: fixed, so that the same input is the same bytes.
 UNSCHEDULED = datetime(2000, 1, 1, tzinfo=UTC)
@@ -94,19 +95,20 @@ def personals(
     people: People,
     *,
     variant: str = "",
-    metadata: Iterable[Mapping[str, str]],
-) -> list[Personal]:
-    """What `personal` makes of each of them, in bulk. Every recipient has an address."""
+    metadata: Mapping[str, Sequence[str]],
+) -> Columns:
+    """What `personal` makes of each of them, in bulk. Every recipient has an address.
+
+    `metadata` has a column for each name.
+    """
     names = [
-        " ".join(filter(None, pair))
-        for pair in zip(people.first_names, people.last_names, strict=True)
+        f"{first} {last}" if first and last else first or last
+        for first, last in zip(people.first_names, people.last_names, strict=True)
     ]
-    columns = compiled.variants[variant].columns(people)
-    columns.append([_message_hash(compiled.issue, number) for number in people.subscribers])
-    shown = [name.strip() for name in fill_all(_NAME, names)]
-    return list(
-        map(Personal, zip(shown, people.emails, strict=True), zip(*columns, strict=True), metadata)
-    )
+    values = compiled.variants[variant].columns(people)
+    values.append(_message_hashes(compiled.issue, people.subscribers))
+    shown = list(map(str.strip, fill_all(_NAME, names)))
+    return Columns(shown, people.emails, values, metadata)
 
 
 def message_id(compiled: CompiledIssue, recipient: Recipient) -> str:
@@ -116,7 +118,17 @@ def message_id(compiled: CompiledIssue, recipient: Recipient) -> str:
 
 
 def _message_hash(issue: str, subscriber: int) -> str:
-    return hashlib.sha256(f"{issue}\0{subscriber}".encode()).hexdigest()[:32]
+    return _message_hashes(issue, [subscriber])[0]
+
+
+def _message_hashes(issue: str, subscribers: Iterable[int]) -> list[str]:
+    started = hashlib.sha256(f"{issue}\0".encode())
+    hashes = []
+    for subscriber in subscribers:
+        digest = started.copy()
+        digest.update(b"%d" % subscriber)
+        hashes.append(digest.hexdigest()[:32])
+    return hashes
 
 
 def eml_bytes(message: Message) -> bytes:

@@ -58,11 +58,10 @@ def test_bulk_values_are_those_of_each_recipient() -> None:
             [each.fields for each in people],
             [each.token for each in people],
         )
-        metadata = [{"n": str(each.subscriber)} for each in people]
-        assert personals(compiled, columns, metadata=metadata) == [
-            personal(compiled, each, metadata=told)
-            for each, told in zip(people, metadata, strict=True)
-        ]
+        made = personals(compiled, columns, metadata={"n": [str(p.subscriber) for p in people]})
+        alone = [personal(compiled, p, metadata={"n": str(p.subscriber)}) for p in people]
+        assert list(made) == alone
+        assert list(made[7:20]) == alone[7:20]
 
 
 def test_tokens_signed_in_bulk_are_those_signed_alone() -> None:
