@@ -51,6 +51,9 @@ def _compiled(
 
 def to_ranges(positions: Iterable[int]) -> list[list[int]]:
     """Rising positions as [lo, hi] ranges, both ends included."""
+    positions = list(positions)
+    if positions and positions == list(range(positions[0], positions[-1] + 1)):
+        return [[positions[0], positions[-1]]]  # as of nearly every batch
     ranges: list[list[int]] = []
     for position in positions:
         if ranges and ranges[-1][1] == position - 1:
