@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpcore
 import httpx
 
 from newsletter.providers.base import may_leave
+from newsletter.providers.network import DeadlineNetwork, deadline
 from newsletter.providers.pieces import Body, chunks
 
 _CONNECT_SECONDS = 10.0
@@ -28,9 +28,6 @@ _MAX_CONNECTIONS = 128  # twice what `in_flight` may be: nobody waits for a plac
 _KEEPALIVE_SECONDS = 5.0
 _REPLACE_AFTER = 3  # failures in a row
 _UNMAKEABLE = "the request cannot be made: its address or a header (the key?) is not valid"
-
-# The loop's time at which the current request must be over, whatever trickles in.
-_deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
 
 # It logs whole URLs at INFO, and they may hold addresses and keys.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -104,14 +101,14 @@ class HttpxTransport:
         client = self._client
         self._in_use[client] = self._in_use.get(client, 0) + 1
         seconds = timeout.total_seconds()
-        token = _deadline.set(asyncio.get_running_loop().time() + seconds)
+        token = deadline.set(asyncio.get_running_loop().time() + seconds)
         ended = False
         try:
             result = await self._attempt(client, method, url, headers, body, seconds)
             ended = True
             return result
         finally:
-            _deadline.reset(token)
+            deadline.reset(token)
             if not ended:  # cancelled from outside: its pool never recovers from that
                 self._retire(client)
             await self._done_with(client)
@@ -232,7 +229,7 @@ class _Body(httpx.AsyncByteStream):
             # waits for it, whatever has kept this process from running.
             if number == 0 and not may_leave.get()():
                 raise _TooLate("it was too late to make the request")
-            if number and asyncio.get_running_loop().time() > _deadline.get():
+            if number and asyncio.get_running_loop().time() > deadline.get():
                 raise _TooLate("the time for the request was over before all of it had left")
             self.begun = True
             yield chunk
@@ -246,15 +243,8 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-# --- a total time-out, which httpx does not have ------------------------------------------------
-
-
 class _DeadlineTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport on a network whose reads and writes end at the request's deadline.
-
-    A time-out of httpx is for one read: a byte a second would hold a request for ever, and to
-    cancel it would poison the pool. httpx has no parameter for the network, hence its attribute.
-    """
+    """httpx's transport on our network, for which it has no parameter: hence its attribute."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__(verify=context, trust_env=False)
@@ -264,62 +254,5 @@ class _DeadlineTransport(httpx.AsyncHTTPTransport):
             max_keepalive_connections=_MAX_CONNECTIONS,
             keepalive_expiry=_KEEPALIVE_SECONDS,
             retries=0,
-            network_backend=_DeadlineNetwork(),
+            network_backend=DeadlineNetwork(),
         )
-
-
-def _remaining(timeout: float | None) -> float | None:
-    left = _deadline.get() - asyncio.get_running_loop().time()
-    if left == float("inf"):
-        return timeout
-    left = max(left, 0.001)
-    return left if timeout is None else min(timeout, left)
-
-
-class _DeadlineNetwork(httpcore.AsyncNetworkBackend):
-    def __init__(self) -> None:
-        self._network = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        return _DeadlineStream(
-            await self._network.connect_tcp(
-                host, port, _remaining(timeout), local_address, socket_options
-            )
-        )
-
-    async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
-
-
-class _DeadlineStream(httpcore.AsyncNetworkStream):
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
-        self._stream = stream
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._stream.read(max_bytes, _remaining(timeout))
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._stream.write(buffer, _remaining(timeout))
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        return _DeadlineStream(
-            await self._stream.start_tls(ssl_context, server_hostname, _remaining(timeout))
-        )
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)

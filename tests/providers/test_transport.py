@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 
+import certifi
 import pytest
 
 from newsletter.providers.transport import (
@@ -18,7 +21,7 @@ from newsletter.providers.transport import (
     Response,
     Result,
 )
-from support.sockets import Script, answer, raw_server, read_request
+from support.sockets import Script, answer, own_certificate, raw_server, read_request
 
 
 async def post(url: str, transport: HttpxTransport, seconds: float = 0.4) -> Result:
@@ -31,10 +34,16 @@ async def post(url: str, transport: HttpxTransport, seconds: float = 0.4) -> Res
     )
 
 
-def try_once(script: Script, *, seconds: float = 0.4, max_answer: int = 1_000_000) -> Result:
+def try_once(
+    script: Script,
+    *,
+    seconds: float = 0.4,
+    max_answer: int = 1_000_000,
+    tls: ssl.SSLContext | None = None,
+) -> Result:
     async def run() -> Result:
         transport = HttpxTransport(max_answer=max_answer)
-        async with raw_server(script) as url:
+        async with raw_server(script, tls) as url:
             try:
                 return await post(url, transport, seconds)
             finally:
@@ -238,3 +247,96 @@ def test_no_redirect_is_followed() -> None:
     result = try_once(script)
     assert isinstance(result, Response)
     assert result.status == 307
+
+
+def test_a_hosts_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(answer(b"ok"))
+
+    def found(_host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(*kind, (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    async def work(transport: HttpxTransport, url: str) -> None:
+        monkeypatch.setattr(socket, "getaddrinfo", found)
+        url = url.replace("127.0.0.1", "two.example")
+        assert isinstance(await post(url, transport, 5), Response)
+
+    _many(script, work)
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's context, whose certificate the transport trusts."""
+    path, context = own_certificate(tmp_path)
+    monkeypatch.setattr(certifi, "where", lambda: str(path))
+    return context
+
+
+def test_requests_over_tls_arrive_whole_and_share_a_connection(tls: ssl.SSLContext) -> None:
+    connections = 0
+    bodies = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        for _ in range(2):
+            bodies.append((await read_request(reader)).partition(b"\r\n\r\n")[2])
+            writer.write(answer(b"y" * 900_000))
+
+    async def run() -> list[Result]:
+        transport = HttpxTransport()
+        async with raw_server(script, tls) as url:
+            results = [await post(url, transport, 20) for _ in range(2)]
+            await transport.close()
+        return results
+
+    results = asyncio.run(run())
+    assert [r.body for r in results if isinstance(r, Response)] == [b"y" * 900_000] * 2
+    assert bodies == [b"x" * 4_000_000] * 2
+    assert connections == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    [_never_reads, _reads_and_is_silent, _cuts_amid_the_request, _cuts_amid_the_answer],
+    ids=lambda script: script.__name__.strip("_"),
+)
+def test_what_goes_wrong_over_tls_is_in_doubt(script: Script, tls: ssl.SSLContext) -> None:
+    assert isinstance(try_once(script, tls=tls), InDoubt)
+
+
+def test_a_server_that_nobody_vouches_for_gets_nothing(tmp_path: Path) -> None:
+    _, context = own_certificate(tmp_path)
+    result = try_once(_reads_and_is_silent, tls=context)
+    assert isinstance(result, NeverLeft)
+    assert "certificate" in result.reason
+
+
+def test_a_server_that_never_begins_tls_gets_nothing() -> None:
+    async def run() -> Result:
+        transport = HttpxTransport()
+        async with raw_server(_never_reads) as url:
+            try:
+                return await post(url.replace("http:", "https:"), transport)
+            finally:
+                await transport.close()
+
+    assert isinstance(asyncio.run(run()), NeverLeft)
+
+
+@pytest.mark.parametrize("script", [_never_reads, _reads_and_is_silent])
+def test_closing_ends_the_requests_under_way_in_doubt(script: Script) -> None:
+    async def work(transport: HttpxTransport, url: str) -> None:
+        requests = [asyncio.ensure_future(post(url, transport, 60)) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        await transport.close()
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*requests)
+        assert all(isinstance(result, InDoubt) for result in results)
+
+    _many(script, work)
