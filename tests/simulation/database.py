@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from newsletter.errors import Unreachable
 from newsletter.store import Store, open_store
+from newsletter.store.database import _reachable
 
 if TYPE_CHECKING:
     from simulation.process import Process
@@ -77,6 +78,34 @@ class Database:
         self._file.execute("PRAGMA synchronous=OFF")
         self._file.backup(self._template)
 
+        self._free: list[Connection] = []
+
+    @contextmanager
+    def transaction(self, begin: str) -> Iterator[Connection]:
+        """A transaction on a connection that stays open.
+
+        SQLAlchemy knows of one transaction that never ends: to begin, to end and to lend a
+        connection by its means costs more than most transactions do.
+        """
+        connection = self._free.pop() if self._free else self._connect()
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.execute(begin)
+        try:
+            yield connection
+            driver.execute("COMMIT")
+        except BaseException:
+            driver.rollback()
+            raise
+        finally:
+            self._free.append(connection)
+
+    def _connect(self) -> Connection:
+        connection = self.store.engine.connect()
+        connection.begin()
+        connection.connection.driver_connection.execute("ROLLBACK")
+        return connection
+
     def _configure(self, connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA synchronous=OFF")
         connection.create_function("note", 7, self._note)
@@ -101,18 +130,37 @@ class Database:
         snapshot.backup(self._file)
 
     def close(self) -> None:
+        for connection in self._free:
+            connection.close()
         self.store.close()
         self._file.close()
         self._template.close()
         self._folder.cleanup()
 
 
-class SimulatedStore(Store):
+class OpenStore(Store):
+    """A store whose connections stay open."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.store.engine)
+        self._database = database
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        with _reachable(), self._database.transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        with _reachable(), self._database.transaction("BEGIN") as connection:
+            yield connection
+
+
+class SimulatedStore(OpenStore):
     """A process's connections to the database: each transaction is a point where it can fail."""
 
     def __init__(self, database: Database, process: Process) -> None:
-        super().__init__(database.store.engine)
-        self._database = database
+        super().__init__(database)
         self._process = process
 
     @contextmanager

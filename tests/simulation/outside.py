@@ -16,9 +16,8 @@ from newsletter.errors import NewsletterError, Unreachable
 from newsletter.events import ingest
 from newsletter.providers.base import WebhookRequest
 from newsletter.providers.sendgrid_events import parse_events
-from newsletter.store import Store
 from newsletter.store.schema import frozen_issues, sends, subscribers
-from simulation.database import Change, away
+from simulation.database import Change, OpenStore, away
 from simulation.plan import Fault
 from simulation.providers import SECRET, open_simulated
 from simulation.servers import Acceptance
@@ -36,11 +35,11 @@ _COMPILED_BYTES = COMPILED.to_bytes()
 TOO_LARGE = 40_000  # characters of a name
 
 
-class OutsideStore(Store):
+class OutsideStore(OpenStore):
     """The web server's and the editors' connections: they meet no fault but a database away."""
 
     def __init__(self, world: World, name: str) -> None:
-        super().__init__(world.database.store.engine)
+        super().__init__(world.database)
         self._world = world
         self.name = name
 
