@@ -110,12 +110,21 @@ def over_at(wait: timedelta) -> ColumnElement[datetime]:
 
 def ends(connection: Connection, wait: timedelta) -> list[datetime]:
     """When the samples that are out now have been waited for."""
-    query = select(over_at(wait)).where(
-        sends.c.state == "sending",
-        sends.c.canary_at.is_not(None),
-        sends.c.canary_passed.is_not(True),
+    return [at + wait for at in connection.execute(_OUT).scalars()]
+
+
+_WAITING = (
+    select(sends)
+    .where(
+        sends.c.state == "sending", sends.c.canary.is_not(None), sends.c.canary_passed.is_not(True)
     )
-    return list(connection.execute(query).scalars())
+    .order_by(sends.c.id)
+)
+_OUT = select(sends.c.canary_at).where(
+    sends.c.state == "sending",
+    sends.c.canary_at.is_not(None),
+    sends.c.canary_passed.is_not(True),
+)
 
 
 def reason(settings: Settings, send: Row[Any]) -> str:
@@ -128,11 +137,8 @@ def reason(settings: Settings, send: Row[Any]) -> str:
 
 def judge(runtime: DeliveryRuntime) -> None:
     """Look at the samples that are out: hold the send, let it go on, or wait."""
-    query = select(sends).where(
-        sends.c.state == "sending", sends.c.canary.is_not(None), sends.c.canary_passed.is_not(True)
-    )
     with runtime.store.read() as connection:
-        waiting = connection.execute(query.order_by(sends.c.id)).all()
+        waiting = connection.execute(_WAITING).all()
     for send in waiting:
         with runtime.store.begin() as connection:
             _judge(connection, runtime, send)

@@ -78,6 +78,13 @@ _CHANGED = (
     .limit(_BATCHES_A_ROUND)
 )
 _NOTHING = type_coerce(null(), Text)
+_UNCOUNTED = (
+    select(batches.c.send_id, batches.c.number)
+    .where(batches.c.counts.is_(None), batches.c.state != "leased")
+    .order_by(batches.c.send_id, batches.c.number)
+    .limit(_BATCHES_A_ROUND)
+)
+_SOME_CHANGE = select(count_changes.c.id).limit(1)
 _WITHIN = and_(
     deliveries.c.send_id == batches.c.send_id,
     deliveries.c.position.between(batches.c.lo, batches.c.hi),
@@ -182,16 +189,9 @@ def keep_counts(store: Store) -> None:
 
     A batch whose row another transaction holds is left for the next round.
     """
-    uncounted = (
-        select(batches.c.send_id, batches.c.number)
-        .where(batches.c.counts.is_(None), batches.c.state != "leased")
-        .order_by(batches.c.send_id, batches.c.number)
-        .limit(_BATCHES_A_ROUND)
-    )
     with store.read() as connection:
-        missing = connection.execute(uncounted).all()
-        some = select(count_changes.c.id).limit(1)
-        changed = connection.execute(some).one_or_none() is not None
+        missing = connection.execute(_UNCOUNTED).all()
+        changed = connection.execute(_SOME_CHANGE).one_or_none() is not None
     for send_id, number in missing:
         with store.begin() as connection:
             _count(connection, send_id, number)

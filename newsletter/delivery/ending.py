@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, exists, select
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, select
 
 from newsletter.delivery.counting import by_state
 from newsletter.delivery.leases import unfinished
@@ -41,13 +41,11 @@ def finish_if_done(connection: Connection, send_id: int, now: datetime) -> bool:
 
 
 def _without_open_batches(connection: Connection) -> list[tuple[int, str, str]]:
-    query = select(sends.c.id, sends.c.send, sends.c.state).where(*_all_done())
-    return [tuple(row) for row in connection.execute(query.order_by(sends.c.id))]
+    return [tuple(row) for row in connection.execute(_ALL_DONE)]
 
 
 def _is_all_done(connection: Connection, send_id: int) -> bool:
-    query = select(sends.c.id).where(sends.c.id == send_id, *_all_done())
-    return connection.execute(query).one_or_none() is not None
+    return connection.execute(_IS_ALL_DONE, {"b_send": send_id}).one_or_none() is not None
 
 
 def _all_done() -> tuple[ColumnElement[bool], ...]:
@@ -58,6 +56,12 @@ def _all_done() -> tuple[ColumnElement[bool], ...]:
         sends.c.unfilled == 0,
         ~exists().where(batches.c.send_id == sends.c.id, unfinished()),
     )
+
+
+_ALL_DONE = (
+    select(sends.c.id, sends.c.send, sends.c.state).where(*_all_done()).order_by(sends.c.id)
+)
+_IS_ALL_DONE = select(sends.c.id).where(sends.c.id == bindparam("b_send"), *_all_done())
 
 
 def _unfinished(connection: Connection, send_id: int) -> dict[str, int]:

@@ -39,6 +39,7 @@ _SHORTEST_REST = 0.02
 # Batches looked at before others get their turn: many may have nobody left to write to.
 _AT_ONCE = 100
 _CLOCKS_DIFFER = timedelta(minutes=1)
+_GOING_ON = select(sends.c.id, sends.c.provider).where(leases.worked_on()).order_by(sends.c.id)
 
 
 @dataclass
@@ -166,9 +167,8 @@ class _Engine:
         self.break_lost_leases(now)
         with runtime.store.read() as connection:
             due = due_sends(connection, now)
-            going = select(sends.c.id).where(leases.worked_on())
             # Before any of them is held, as the report tells of those too.
-            self.seen.update(due, connection.execute(going).scalars())
+            self.seen.update(due, (row.id for row in connection.execute(_GOING_ON)))
         for send_id in filter(self.questions.allow, due):
             start_send(runtime, send_id, lambda name: self.open_lane(name).provider)
         keep_counts(runtime.store)
@@ -181,8 +181,7 @@ class _Engine:
         canary.judge(runtime)
         failover.hold_stalled(runtime)
         with runtime.store.read() as connection:
-            query = select(sends.c.id, sends.c.provider).where(leases.worked_on())
-            met = connection.execute(query.order_by(sends.c.id))
+            met = connection.execute(_GOING_ON)
             allowed = [(row.id, row.provider) for row in met if self.questions.allow(row.id)]
             self.live = failover.lanes(connection, runtime, allowed)
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     and_,
+    bindparam,
     case,
     func,
     literal,
@@ -42,6 +43,14 @@ class Admission:
     probing: datetime | None = None  # the claim
     instead_of: tuple[str, ...] = ()
 
+
+_MOVED = (
+    select(batches.c.send_id, batches.c.provider)
+    .where(batches.c.provider.is_not(None), batches.c.state != "done")
+    .where(batches.c.send_id.in_(bindparam("b_sends", expanding=True)))
+    .distinct()
+    .order_by(batches.c.send_id, batches.c.provider)
+)
 
 #: A provider that works and stands in for nobody.
 OPEN = Admission()
@@ -86,14 +95,8 @@ def lanes(
     """(send id, provider) of sends that go on: with their own providers, with those that took
     batches over, and with those that may do so now."""
     own = list(live)
-    moved = (
-        select(batches.c.send_id, batches.c.provider)
-        .where(batches.c.provider.is_not(None), batches.c.state != "done")
-        .where(batches.c.send_id.in_([send_id for send_id, _ in own]))
-        .distinct()
-        .order_by(batches.c.send_id, batches.c.provider)
-    )
-    found = own + [(row.send_id, row.provider) for row in connection.execute(moved)]
+    mine = {"b_sends": [send_id for send_id, _ in own]}
+    found = own + [(row.send_id, row.provider) for row in connection.execute(_MOVED, mine)]
     entries = runtime.workspace.settings.providers
     helped = stand_ins(entries, breaker.open_breakers(connection))
     found += [(send_id, helped[name]) for send_id, name in found if name in helped]

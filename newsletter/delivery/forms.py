@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, or_, select, update
 
 from newsletter.audience.sql import insert_into
 from newsletter.delivery.composing import Letter
@@ -30,13 +30,26 @@ from newsletter.providers.base import (
     Provider,
 )
 from newsletter.store.schema import batches, kept_forms, sends
+from newsletter.store.types import Instant
 
 _log = logging.getLogger(__name__)
 
 #: From so many bytes of a batch's whole messages on a form is worth the requests that keep it.
 WORTH = 1_000_000
 _AGAIN = timedelta(minutes=5)  # after a failure to make or to remove one
-_OVER = ("sent", "cancelled")
+_WORKING = exists().where(batches.c.send_id == sends.c.id, batches.c.state == "leased")
+_TO_REMOVE = (
+    select(kept_forms.c.provider, kept_forms.c.name, kept_forms.c.retry_at)
+    .join(sends, sends.c.id == kept_forms.c.send_id)
+    .where(sends.c.state.in_(["sent", "cancelled"]), ~_WORKING)
+    .where(
+        or_(
+            kept_forms.c.retry_at.is_(None),
+            kept_forms.c.retry_at <= bindparam("b_now", type_=Instant()),
+        )
+    )
+    .order_by(kept_forms.c.provider, kept_forms.c.name)
+)
 
 
 def standing(
@@ -125,16 +138,8 @@ def removal(
     """The work of removing the forms of sends that are over, claimed for this worker; None if there
     is nothing to remove now."""
     now = runtime.clock.now()
-    working = exists().where(batches.c.send_id == sends.c.id, batches.c.state == "leased")
-    query = (
-        select(kept_forms.c.provider, kept_forms.c.name, kept_forms.c.retry_at)
-        .join(sends, sends.c.id == kept_forms.c.send_id)
-        .where(sends.c.state.in_(_OVER), ~working)
-        .where(or_(kept_forms.c.retry_at.is_(None), kept_forms.c.retry_at <= now))
-        .order_by(kept_forms.c.provider, kept_forms.c.name)
-    )
     with runtime.store.read() as connection:
-        due = [tuple(row) for row in connection.execute(query)]
+        due = [tuple(row) for row in connection.execute(_TO_REMOVE, {"b_now": now})]
     if not due:
         return None
     with runtime.store.begin() as connection:

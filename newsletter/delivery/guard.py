@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, select, update
 
 from newsletter.delivery.attempts import attempt_key
 from newsletter.delivery.leases import worked_on
@@ -31,6 +31,16 @@ from newsletter.store.types import to_microseconds
 
 _log = logging.getLogger(__name__)
 _PROBES = 3  # batches of a send that the provider is asked about, and its last one
+
+_LEDGER = select(ledger)
+_QUARANTINE = select(ledger.c.quarantine)
+_RESTORED_AT = select(ledger.c.restored_at)
+_HAS_SENDS = select(exists(sends))
+_TO_TAKE_UP = (
+    select(sends)
+    .where(sends.c.id.in_(bindparam("b_due", expanding=True)) | worked_on())
+    .order_by(sends.c.id)
+)
 
 ProviderOf = Callable[[str], Provider]
 
@@ -53,7 +63,7 @@ class NotCounted(Exception):
 
 def quarantine(connection: Connection) -> str:
     """Why nothing is sent from this database; '' while all is well."""
-    return str(connection.execute(select(ledger.c.quarantine)).scalar_one())
+    return str(connection.execute(_QUARANTINE).scalar_one())
 
 
 def stand(runtime: DeliveryRuntime) -> str:
@@ -63,9 +73,9 @@ def stand(runtime: DeliveryRuntime) -> str:
     """
     seen = runtime.mark.read()  # first: whatever it says was committed before it was written
     with runtime.store.read() as connection:
-        row = connection.execute(select(ledger)).one()
+        row = connection.execute(_LEDGER).one()
         place = locate(connection)
-        sent = row.sequence > 0 or bool(connection.execute(select(exists(sends))).scalar_one())
+        sent = row.sequence > 0 or bool(connection.execute(_HAS_SENDS).scalar_one())
     if row.quarantine:
         return str(row.quarantine)
     alarm = against_mark(row, seen) or _of_place(row, place, seen, sent, runtime)
@@ -227,7 +237,7 @@ class Questions:
                 return False
             met = _to_take_up(connection, runtime.clock.now())
             strange = [row for row in met if row.id not in runtime.met]
-            restored_at = connection.execute(select(ledger.c.restored_at)).scalar_one()
+            restored_at = connection.execute(_RESTORED_AT).scalar_one()
         waiting = {row.id for row in strange}
         for over in [each for each in runtime.unheard if each not in waiting]:
             del runtime.unheard[over]
@@ -344,9 +354,7 @@ def quarantined(runtime: DeliveryRuntime) -> bool:
 
 
 def _to_take_up(connection: Connection, now: datetime) -> list[Row[Any]]:
-    due = sends.c.id.in_(due_sends(connection, now))
-    query = select(sends).where(due | worked_on()).order_by(sends.c.id)
-    return list(connection.execute(query).all())
+    return list(connection.execute(_TO_TAKE_UP, {"b_due": due_sends(connection, now)}))
 
 
 def _probes(connection: Connection, send: Row[Any], key: bytes) -> list[_Probe]:

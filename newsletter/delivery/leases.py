@@ -266,15 +266,7 @@ def failing_since(connection: Connection, lease: Lease) -> datetime | None:
 
 def all_leases(connection: Connection) -> list[tuple[int, int, int, str, datetime]]:
     """Every lease there is: (send id, batch, token, holder, until)."""
-    columns = batches.c
-    query = select(
-        columns.send_id,
-        columns.number,
-        columns.lease_token,
-        columns.lease_holder,
-        columns.lease_until,
-    ).where(unfinished(), columns.state == "leased")
-    return [tuple(row) for row in connection.execute(query)]
+    return [tuple(row) for row in connection.execute(_ALL)]
 
 
 def break_lease(
@@ -349,6 +341,10 @@ _LEASE = (
         counts=None,
     )
 )
+_ALL = select(
+    *(batches.c.send_id, batches.c.number),
+    *(batches.c.lease_token, batches.c.lease_holder, batches.c.lease_until),
+).where(unfinished(), batches.c.state == "leased")
 _LOCK_HELD = select(batches.c.number).where(*_HELD).with_for_update()
 _COUNT_TRY = (
     update(batches)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    bindparam,
     func,
     select,
 )
@@ -34,8 +35,19 @@ from newsletter.store.schema import (
     media,
     sends,
 )
+from newsletter.store.types import Instant
 
 _log = logging.getLogger(__name__)
+
+
+_DUE = (
+    select(sends.c.id)
+    .where(
+        sends.c.state == "scheduled",
+        func.coalesce(sends.c.starts_at, sends.c.at) <= bindparam("b_now", type_=Instant()),
+    )
+    .order_by(sends.c.at, sends.c.id)
+)
 
 
 class Refused(NewsletterError):
@@ -44,9 +56,7 @@ class Refused(NewsletterError):
 
 def due_sends(connection: Connection, now: datetime) -> list[int]:
     """The ids of sends whose time has come."""
-    starts_at = func.coalesce(sends.c.starts_at, sends.c.at)
-    query = select(sends.c.id).where(sends.c.state == "scheduled", starts_at <= now)
-    return list(connection.execute(query.order_by(sends.c.at, sends.c.id)).scalars())
+    return list(connection.execute(_DUE, {"b_now": now}).scalars())
 
 
 def start_send(

@@ -9,12 +9,16 @@ from __future__ import annotations
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, literal, select, update
+from sqlalchemy import Connection, bindparam, func, literal, select, update
 
 from newsletter.audience.sql import insert_into
 from newsletter.scheduling.localtime import resolve
 from newsletter.settings import ProviderSettings
 from newsletter.store.schema import attempts, quotas
+
+_USED = select(quotas.c.used).where(
+    quotas.c.provider == bindparam("b_provider"), quotas.c.day == bindparam("b_day")
+)
 
 
 class QuotaUsedUp(Exception):
@@ -50,10 +54,8 @@ def next_day(provider: ProviderSettings, day: date) -> date:
 
 def used_on(connection: Connection, provider: ProviderSettings, day: date) -> int:
     """Recipients counted on that day."""
-    query = select(quotas.c.used).where(
-        quotas.c.provider == provider.name, quotas.c.day == day.isoformat()
-    )
-    return connection.execute(query).scalar_one_or_none() or 0
+    key = {"b_provider": provider.name, "b_day": day.isoformat()}
+    return connection.execute(_USED, key).scalar_one_or_none() or 0
 
 
 def count_on_day(

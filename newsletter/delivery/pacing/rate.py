@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from newsletter.audience.sql import insert_into
 from newsletter.settings import ProviderSettings
@@ -19,6 +19,8 @@ from newsletter.store.schema import pace
 
 #: How far the clocks of workers may differ without one taking another's grant for a mistake.
 SKEW = timedelta(seconds=5)
+
+_FREE_AT = select(pace.c.pool, pace.c.free_at).where(pace.c.provider == bindparam("b_provider"))
 
 
 def rates_of(provider: ProviderSettings, pool: str) -> Iterator[tuple[str, float]]:
@@ -31,9 +33,9 @@ def rates_of(provider: ProviderSettings, pool: str) -> Iterator[tuple[str, float
 
 def free_times(connection: Connection, provider: ProviderSettings) -> dict[str, datetime]:
     """When each of the provider's rates lets the next batch go, by pool; '' is the account's."""
-    query = select(pace.c.pool, pace.c.free_at).where(pace.c.provider == provider.name)
     known = {"", *provider.domain_rates} if provider.rate is not None else {*provider.domain_rates}
-    return {pool: at for pool, at in connection.execute(query) if pool in known}
+    rows = connection.execute(_FREE_AT, {"b_provider": provider.name})
+    return {pool: at for pool, at in rows if pool in known}
 
 
 def grant(

@@ -11,14 +11,25 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.scheduling.localtime import resolve
 from newsletter.store.schema import sends, waves
+from newsletter.store.types import Instant
 
 FIELD = "timezone"
+_DUE = (
+    select(waves.c.send_id, waves.c.at, waves.c.recipients, sends.c.released_at)
+    .join(sends, sends.c.id == waves.c.send_id)
+    .where(
+        sends.c.state == "sending",
+        waves.c.opened_at.is_(None),
+        waves.c.at <= bindparam("b_now", type_=Instant()),
+    )
+    .order_by(waves.c.send_id, waves.c.at)
+)
 
 
 def zones_by_wave(
@@ -90,13 +101,7 @@ def open_waves(runtime: DeliveryRuntime, now: datetime) -> None:
 
 
 def _due(connection: Connection, now: datetime) -> list[Row[Any]]:
-    query = (
-        select(waves.c.send_id, waves.c.at, waves.c.recipients, sends.c.released_at)
-        .join(sends, sends.c.id == waves.c.send_id)
-        .where(sends.c.state == "sending", waves.c.opened_at.is_(None), waves.c.at <= now)
-        .order_by(waves.c.send_id, waves.c.at)
-    )
-    return list(connection.execute(query))
+    return list(connection.execute(_DUE, {"b_now": now}))
 
 
 def _missed(wave: Row[Any], late: timedelta) -> str:
