@@ -58,9 +58,7 @@ def _all_done() -> tuple[ColumnElement[bool], ...]:
     )
 
 
-_ALL_DONE = (
-    select(sends.c.id, sends.c.send, sends.c.state).where(*_all_done()).order_by(sends.c.id)
-)
+_ALL_DONE = select(sends.c.id, sends.c.send, sends.c.state).where(*_all_done()).order_by(sends.c.id)
 _IS_ALL_DONE = select(sends.c.id).where(sends.c.id == bindparam("b_send"), *_all_done())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -17,7 +18,7 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
-    literal,
+    literal_column,
     null,
     or_,
     select,
@@ -46,7 +47,7 @@ class Admission:
 
 _MOVED = (
     select(batches.c.send_id, batches.c.provider)
-    .where(batches.c.provider.is_not(None), batches.c.state != "done")
+    .where(batches.c.provider.is_not(None), batches.c.state != literal_column("'done'"))
     .where(batches.c.send_id.in_(bindparam("b_sends", expanding=True)))
     .distinct()
     .order_by(batches.c.send_id, batches.c.provider)
@@ -130,29 +131,45 @@ def _attempt_of_batch(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     return select(attempts.c.id).where(*mine, *conditions).correlate(batches).exists()
 
 
-def ready_at(
-    opened: Mapping[str, Opened],
-    entries: Iterable[ProviderSettings],
-    now: datetime,
-    *,
-    tried: bool,
-) -> ColumnElement[datetime]:
+class Shut(NamedTuple):
+    """A provider whose breaker is open, as far as a statement depends on it."""
+
+    provider: str
+    is_helped: bool  # another one stands in
+    is_known: bool  # when it may be given something again
+
+
+def shut(
+    opened: Mapping[str, Opened], entries: Iterable[ProviderSettings], *, tried: bool
+) -> tuple[Shut, ...]:
+    """Without `tried`, what rests with the batch that tries a provider is not known."""
+    helped = stand_ins(entries, opened)
+    return tuple(
+        Shut(name, name in helped, tried or not state.is_tried) for name, state in opened.items()
+    )
+
+
+def ready_at(shut: Iterable[Shut]) -> ColumnElement[datetime]:
     """Of a batch and its send, when it may be leased as far as back-offs and breakers go.
 
     Where that rests with the batch that tries the provider, that is when it is waited for no more;
-    NULL without `tried`.
+    NULL where that is not known. The values are `ready_values`.
     """
-    ready = func.coalesce(batches.c.not_before, literal(now, Instant()))
-    helped = stand_ins(entries, opened)
+    ready = func.coalesce(batches.c.not_before, bindparam("b_now", type_=Instant()))
     waits = []
-    for name, state in opened.items():
-        retry_at = literal(state.retry_at, Instant())
-        blocked = and_(through(name), ~being_settled(), ready < retry_at)
-        if name in helped:
+    for number, each in enumerate(shut):
+        retry_at = bindparam(f"b_retry_{number}", type_=Instant())
+        blocked = and_(through(each.provider), ~being_settled(), ready < retry_at)
+        if each.is_helped:
             blocked = and_(blocked, in_doubt())
-        known = tried or not state.is_tried
-        waits.append((blocked, retry_at if known else null()))
+        waits.append((blocked, retry_at if each.is_known else null()))
     return case(*waits, else_=ready) if waits else ready
+
+
+def ready_values(opened: Mapping[str, Opened], now: datetime) -> dict[str, datetime]:
+    """What `ready_at` is asked with."""
+    times = {f"b_retry_{number}": state.retry_at for number, state in enumerate(opened.values())}
+    return {"b_now": now, **times}
 
 
 def hold_stalled(runtime: DeliveryRuntime) -> None:

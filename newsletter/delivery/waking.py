@@ -6,13 +6,15 @@ an engine sleeps until then and never spins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 
-from sqlalchemy import ColumnElement, Connection, case
+from sqlalchemy import Connection, case
 
 from newsletter.delivery import breaker, canary, failover, pacing
+from newsletter.delivery.breaker import Opened
 from newsletter.delivery.pacing import Moment, Pace
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.settings import ProviderSettings
@@ -28,9 +30,11 @@ def next_wake(
 
     A batch that another worker holds is work again when its lease runs out, at the latest.
     """
-    ready_at = _ready_at(connection, runtime, now)
-    paces = _paces(connection, runtime, now, entries)
-    moment = pacing.next_moment(connection, now, paces, ready_at)
+    opened = breaker.open_breakers(connection)
+    query = _query(runtime, opened, tried=True)
+    paces = _paces(connection, runtime, now, entries, opened)
+    values = failover.ready_values(opened, now)
+    moment = pacing.next_moment(connection, now, paces, query, values)
     if moment is not None and moment.at > now:
         wait = runtime.workspace.settings.delivery.canary_wait
         if moment.at in canary.ends(connection, wait):
@@ -45,8 +49,10 @@ def next_change(
     entries: Iterable[ProviderSettings],
 ) -> datetime | None:
     """When something may go that may not go yet, beside what others hold."""
-    ready_at = _ready_at(connection, runtime, now, tried=False)
-    return pacing.next_change(connection, now, _paces(connection, runtime, now, entries), ready_at)
+    opened = breaker.open_breakers(connection)
+    query = _query(runtime, opened, tried=False)
+    paces = _paces(connection, runtime, now, entries, opened)
+    return pacing.next_change(connection, now, paces, query, failover.ready_values(opened, now))
 
 
 def _paces(
@@ -54,11 +60,12 @@ def _paces(
     runtime: DeliveryRuntime,
     now: datetime,
     entries: Iterable[ProviderSettings],
+    opened: Mapping[str, Opened],
 ) -> Callable[[str], Pace | None]:
     """What each provider's pacing lets go; of one that is stood in for, that of its stand-in."""
     settings = runtime.workspace.settings
     by_name = {entry.name: entry for entry in entries}
-    helped = failover.stand_ins(settings.providers, breaker.open_breakers(connection))
+    helped = failover.stand_ins(settings.providers, opened)
     known: dict[str, Pace | None] = {}
 
     def pace_of(provider: str) -> Pace | None:
@@ -73,14 +80,16 @@ def _paces(
     return pace_of
 
 
-def _ready_at(
-    connection: Connection, runtime: DeliveryRuntime, now: datetime, *, tried: bool = True
-) -> ColumnElement[datetime]:
-    """Of a batch and its send, when it may be leased; NULL where that depends on other batches.
-
-    Without `tried` that is so, too, of a provider which a batch is trying.
-    """
+def _query(
+    runtime: DeliveryRuntime, opened: Mapping[str, Opened], *, tried: bool
+) -> pacing.Unfinished:
     settings = runtime.workspace.settings
-    opened = breaker.open_breakers(connection)
-    ready = failover.ready_at(opened, settings.providers, now, tried=tried)
-    return case((canary.released(), ready), else_=canary.over_at(settings.delivery.canary_wait))
+    shut = failover.shut(opened, settings.providers, tried=tried)
+    return _unfinished(shut, settings.delivery.canary_wait)
+
+
+@lru_cache(maxsize=64)
+def _unfinished(shut: tuple[failover.Shut, ...], canary_wait: timedelta) -> pacing.Unfinished:
+    """A batch may be leased when its breaker lets it, and once the canary before it is over."""
+    ready = failover.ready_at(shut)
+    return pacing.unfinished(case((canary.released(), ready), else_=canary.over_at(canary_wait)))

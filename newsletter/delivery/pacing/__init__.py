@@ -4,7 +4,13 @@ Each is one question about a provider, asked before anything is leased; the answ
 share are rows of the database. Nothing here knows requests, or what they led to.
 """
 
-from newsletter.delivery.pacing.agenda import Moment, next_change, next_moment
+from newsletter.delivery.pacing.agenda import (
+    Moment,
+    Unfinished,
+    next_change,
+    next_moment,
+    unfinished,
+)
 from newsletter.delivery.pacing.grouping import Group, Grouping, grouping, last_sampled, write_waves
 from newsletter.delivery.pacing.pace import Pace, pace_of, resumed_at
 from newsletter.delivery.pacing.rate import grant, justify
@@ -16,6 +22,7 @@ __all__ = [
     "Grouping",
     "Moment",
     "Pace",
+    "Unfinished",
     "grant",
     "grouping",
     "justify",
@@ -27,5 +34,6 @@ __all__ = [
     "pace_of",
     "reason",
     "resumed_at",
+    "unfinished",
     "write_waves",
 ]

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, literal_column, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+)
 
 from newsletter.delivery.pacing.pace import Pace
 from newsletter.store.schema import attempts, batches, sends
@@ -29,22 +39,39 @@ class Moment:
         return patience is None or self.why in {"", "rate"} or self.at - now <= patience
 
 
+class Unfinished(NamedTuple):
+    """The statement for open and leased batches, in groups of those that wait for the same, and the
+    one for those of them that have doubts to settle. Made once: to make it costs more than to run
+    it."""
+
+    groups: Select[Any]
+    doubtful: Select[Any]
+
+
+def unfinished(ready_at: ColumnElement[datetime], *, of_one: bool = False) -> Unfinished:
+    """`ready_at`, of a batch and its send, is when it may be leased as far as anything but pacing
+    goes; NULL where that depends on other batches. `of_one`: of the send `b_send` alone."""
+    groups = _groups(ready_at)
+    if of_one:
+        groups = groups.where(batches.c.send_id == bindparam("b_send"))
+    return Unfinished(groups, groups.where(_is_doubtful()))
+
+
 def next_moment(
     connection: Connection,
     now: datetime,
     pace_of: Callable[[str], Pace | None],
-    ready_at: ColumnElement[datetime],
+    query: Unfinished,
+    values: Mapping[str, Any],
     *,
-    send_id: int | None = None,
     of_others: bool = True,
 ) -> Moment | None:
     """The next moment at which there is work for sends that go on; None when there is none at all.
 
-    `pace_of` is by provider; `ready_at`, of a batch and its send, is when it may be leased as far
-    as anything else goes, NULL where that depends on other batches. A batch that another worker
-    holds is work again when its lease runs out, at the latest; those count only when `of_others`.
+    `pace_of` is by provider; `values` are those of the query. A batch that another worker holds is
+    work again when its lease runs out, at the latest; those count only when `of_others`.
     """
-    moments = _moments(connection, now, pace_of, ready_at, of_others=of_others, send_id=send_id)
+    moments = _moments(connection, now, pace_of, query, values, of_others=of_others)
     return min(moments, default=None)
 
 
@@ -52,10 +79,11 @@ def next_change(
     connection: Connection,
     now: datetime,
     pace_of: Callable[[str], Pace | None],
-    ready_at: ColumnElement[datetime],
+    query: Unfinished,
+    values: Mapping[str, Any],
 ) -> datetime | None:
     """When something may go that may not go yet, beside what others hold."""
-    moments = _moments(connection, now, pace_of, ready_at, of_others=False, send_id=None)
+    moments = _moments(connection, now, pace_of, query, values, of_others=False)
     return min((moment.at for moment in moments if moment.at > now), default=None)
 
 
@@ -63,15 +91,14 @@ def _moments(
     connection: Connection,
     now: datetime,
     pace_of: Callable[[str], Pace | None],
-    ready_at: ColumnElement[datetime],
+    query: Unfinished,
+    values: Mapping[str, Any],
     *,
     of_others: bool,
-    send_id: int | None,
 ) -> list[Moment]:
     found: list[Moment] = []
     held_back = False
-    query = _unfinished(ready_at, send_id)
-    for row in connection.execute(query):
+    for row in connection.execute(query.groups, values):
         if row.state == "leased":
             if of_others:
                 found.append(Moment(row.lease_until, ""))
@@ -82,7 +109,7 @@ def _moments(
     if held_back:  # doubts are settled all the same
         found += [
             _of_batches(row, pace_of(row.provider), now, fresh=False)
-            for row in connection.execute(query.where(_is_doubtful()))
+            for row in connection.execute(query.doubtful, values)
             if row.state == "open" and row.ready_at is not None
         ]
     return found
@@ -100,8 +127,7 @@ def _of_batches(row: Row[Any], pace: Pace | None, now: datetime, *, fresh: bool)
     return Moment(at, why)
 
 
-def _unfinished(ready_at: ColumnElement[datetime], send_id: int | None) -> Select[Any]:
-    """Open and leased batches, in groups of those that wait for the same."""
+def _groups(ready_at: ColumnElement[datetime]) -> Select[Any]:
     keys = (
         batches.c.send_id,
         batches.c.state,
@@ -109,7 +135,7 @@ def _unfinished(ready_at: ColumnElement[datetime], send_id: int | None) -> Selec
         batches.c.pool,
         batches.c.due_at,
     )
-    query = (
+    return (
         select(
             *keys,
             func.min(ready_at).label("ready_at"),
@@ -123,7 +149,6 @@ def _unfinished(ready_at: ColumnElement[datetime], send_id: int | None) -> Selec
         )
         .group_by(*keys)
     )
-    return query if send_id is None else query.where(batches.c.send_id == send_id)
 
 
 def _is_doubtful() -> ColumnElement[bool]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, literal, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from newsletter.clock import isoformat
 from newsletter.delivery.pacing import quota
-from newsletter.delivery.pacing.agenda import Moment, next_moment
+from newsletter.delivery.pacing.agenda import Moment, next_moment, unfinished
 from newsletter.delivery.pacing.pace import Pace, pace_of
 from newsletter.settings import ProviderSettings, Settings
 from newsletter.store.schema import batches, waves
 from newsletter.store.types import Instant
+
+_UNFINISHED = unfinished(
+    func.coalesce(batches.c.not_before, bindparam("b_now", type_=Instant())), of_one=True
+)
 
 
 def reason(connection: Connection, settings: Settings, send: Row[Any], now: datetime) -> str:
@@ -24,8 +28,8 @@ def reason(connection: Connection, settings: Settings, send: Row[Any], now: date
         entry = entries.get(provider)
         return None if entry is None else pace_of(connection, settings, entry, now)
 
-    ready_at = func.coalesce(batches.c.not_before, literal(now, Instant()))
-    moment = next_moment(connection, now, pace, ready_at, send_id=send.id, of_others=False)
+    values = {"b_now": now, "b_send": send.id}
+    moment = next_moment(connection, now, pace, _UNFINISHED, values, of_others=False)
     if moment is None or moment.at <= now or not moment.why:
         return ""
     return _spell(connection, settings, send, entries.get(send.provider), moment, now)
