@@ -33,7 +33,8 @@ from newsletter.store.types import Instant, to_microseconds
 
 _log = logging.getLogger(__name__)
 
-_OPEN = select(breakers).where(breakers.c.state == "open").order_by(breakers.c.provider)
+#: The breakers that are open.
+OPEN = select(breakers).where(breakers.c.state == "open").order_by(breakers.c.provider)
 
 LONGEST_PAUSE = timedelta(minutes=10)
 #: A provider that fails again so soon after it worked is the same story: it is told once.
@@ -75,7 +76,7 @@ def open_breakers(connection: Connection) -> dict[str, Opened]:
             max(row.retry_at, row.probe_until or row.retry_at),
             row.probe_until is not None,
         )
-        for row in connection.execute(_OPEN)
+        for row in connection.execute(OPEN)
     }
 
 

@@ -113,7 +113,8 @@ def ends(connection: Connection, wait: timedelta) -> list[datetime]:
     return [at + wait for at in connection.execute(_OUT).scalars()]
 
 
-_WAITING = (
+#: The sends whose sample is not judged yet.
+WAITING = (
     select(sends)
     .where(
         sends.c.state == "sending", sends.c.canary.is_not(None), sends.c.canary_passed.is_not(True)
@@ -138,7 +139,7 @@ def reason(settings: Settings, send: Row[Any]) -> str:
 def judge(runtime: DeliveryRuntime) -> None:
     """Look at the samples that are out: hold the send, let it go on, or wait."""
     with runtime.store.read() as connection:
-        waiting = connection.execute(_WAITING).all()
+        waiting = connection.execute(WAITING).all()
     for send in waiting:
         with runtime.store.begin() as connection:
             _judge(connection, runtime, send)

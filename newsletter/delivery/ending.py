@@ -13,7 +13,7 @@ from newsletter.delivery.counting import by_state
 from newsletter.delivery.leases import unfinished
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
-from newsletter.delivery.transitions import move_send
+from newsletter.delivery.transitions import SEND, in_states, move_send, sources
 from newsletter.store.schema import batches, sends
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def finish_if_done(connection: Connection, send_id: int, now: datetime) -> bool:
 
 
 def _without_open_batches(connection: Connection) -> list[tuple[int, str, str]]:
-    return [tuple(row) for row in connection.execute(_ALL_DONE)]
+    return [tuple(row) for row in connection.execute(ALL_DONE)]
 
 
 def _is_all_done(connection: Connection, send_id: int) -> bool:
@@ -51,14 +51,15 @@ def _is_all_done(connection: Connection, send_id: int) -> bool:
 def _all_done() -> tuple[ColumnElement[bool], ...]:
     """Of a send that can end: it has all its recipients, and none of its batches is open."""
     return (
-        sends.c.state.in_(["sending", "paused", "held"]),
+        in_states(sends.c.state, sources(SEND, "finish")),
         sends.c.filled_at.is_not(None),
         sends.c.unfilled == 0,
         ~exists().where(batches.c.send_id == sends.c.id, unfinished()),
     )
 
 
-_ALL_DONE = select(sends.c.id, sends.c.send, sends.c.state).where(*_all_done()).order_by(sends.c.id)
+#: The sends whose batches are all done.
+ALL_DONE = select(sends.c.id, sends.c.send, sends.c.state).where(*_all_done()).order_by(sends.c.id)
 _IS_ALL_DONE = select(sends.c.id).where(sends.c.id == bindparam("b_send"), *_all_done())
 
 

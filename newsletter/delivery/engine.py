@@ -14,9 +14,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
-from newsletter.delivery import breaker, canary, failover, forms, guard, leases, pacing
+from newsletter.delivery import (
+    breaker,
+    canary,
+    failover,
+    forms,
+    guard,
+    housekeeping,
+    leases,
+    pacing,
+)
 from newsletter.delivery.composing import Letter, media_reader
 from newsletter.delivery.counting import keep_counts
 from newsletter.delivery.ending import finish_sends
@@ -27,7 +36,7 @@ from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
 from newsletter.delivery.sending import send_rows
 from newsletter.delivery.settling import settle
-from newsletter.delivery.start import due_sends, start_send
+from newsletter.delivery.start import start_send
 from newsletter.delivery.waking import next_change, next_wake
 from newsletter.errors import NewsletterError, Unreachable
 from newsletter.providers.base import Provider
@@ -39,7 +48,11 @@ _SHORTEST_REST = 0.02
 # Batches looked at before others get their turn: many may have nobody left to write to.
 _AT_ONCE = 100
 _CLOCKS_DIFFER = timedelta(minutes=1)
-_GOING_ON = select(sends.c.id, sends.c.provider).where(leases.worked_on()).order_by(sends.c.id)
+_HOW_THEY_END = (
+    select(sends.c.send, sends.c.state)
+    .where(sends.c.id.in_(bindparam("b_sends", expanding=True)))
+    .order_by(sends.c.id)
+)
 
 
 @dataclass
@@ -100,6 +113,7 @@ class _Engine:
         self.held_leases: set[tuple[int, int, int]] = set()
         self.live: list[tuple[int, str]] = []
         self.seen: set[int] = set()
+        self.met: set[int] = set()  # at the last look: due, or worked on
         self.keep_at: datetime | None = None
         self.filling = True  # whether a send may have recipients without rows
         self.fill: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -114,7 +128,8 @@ class _Engine:
                 kept = self.house_is_due()
                 if kept:
                     self.keep_house()
-                    if await self.questions.ask():  # sends that were met for the first time
+                    # Sends that were met for the first time.
+                    if self.questions.are_open(self.met) and await self.questions.ask():
                         self.keep_house()
                 launched = await self.launch()
                 launched |= await self.fill_on()
@@ -136,9 +151,10 @@ class _Engine:
 
     def keep_report(self) -> None:
         """How the sends that this run met have ended."""
-        query = select(sends.c.send, sends.c.state).where(sends.c.id.in_(self.seen))
+        if not self.seen:
+            return
         with self.runtime.store.read() as connection:
-            for name, state in connection.execute(query.order_by(sends.c.id)):
+            for name, state in connection.execute(_HOW_THEY_END, {"b_sends": sorted(self.seen)}):
                 if state == "sent":
                     self.report.sent.append(name)
                 elif state == "held":
@@ -164,26 +180,47 @@ class _Engine:
         if self.report.quarantine:
             self.live = []
             return
-        self.break_lost_leases(now)
-        with runtime.store.read() as connection:
-            due = due_sends(connection, now)
-            # Before any of them is held, as the report tells of those too.
-            self.seen.update(due, (row.id for row in connection.execute(_GOING_ON)))
-        for send_id in filter(self.questions.allow, due):
+        look = self.look(now)
+        # Before any of them is held, as the report tells of those too.
+        self.met = {row.id for row in look.sends}
+        self.seen |= self.met
+        broken = look.chores.leases and self.break_lost_leases(now)
+        starting = list(filter(self.questions.allow, look.due))
+        for send_id in starting:
             start_send(runtime, send_id, lambda name: self.open_lane(name).provider)
-        keep_counts(runtime.store)
-        finish_sends(runtime)
-        self.remove_forms()
-        pacing.open_waves(runtime, now)
+        if broken or starting:
+            look = self.look(now)
+        chores = look.chores
+        if chores.uncounted or chores.changed:
+            keep_counts(runtime.store)
+        if chores.ending:
+            finish_sends(runtime)
+        if chores.forms or chores.ending:
+            self.remove_forms()
+        if chores.waves:
+            pacing.open_waves(runtime, now)
         for lane in self.lanes.values():
             capabilities, settings = lane.provider.capabilities, lane.provider.settings
             pacing.justify(runtime.store, settings, capabilities.batch_size, now)
-        canary.judge(runtime)
-        failover.hold_stalled(runtime)
-        with runtime.store.read() as connection:
-            met = connection.execute(_GOING_ON)
-            allowed = [(row.id, row.provider) for row in met if self.questions.allow(row.id)]
-            self.live = failover.lanes(connection, runtime, allowed)
+        if chores.canary:
+            canary.judge(runtime)
+        if chores.failing:
+            failover.hold_stalled(runtime)
+        if chores.ending or chores.waves or chores.canary or chores.failing:
+            look = self.look(now)
+        self.live = self.lanes_of(look)
+
+    def look(self, now: datetime) -> housekeeping.Look:
+        with self.runtime.store.read() as connection:
+            return housekeeping.look(connection, now)
+
+    def lanes_of(self, look: housekeeping.Look) -> list[tuple[int, str]]:
+        """(send id, provider) of the sends that go on, and may."""
+        allowed = [each for each in look.going_on if self.questions.allow(each[0])]
+        if not look.chores.moved and not look.chores.failing:
+            return allowed
+        with self.runtime.store.read() as connection:
+            return failover.lanes(connection, self.runtime, allowed)
 
     def remove_forms(self) -> None:
         """Remove what was left at providers for sends that are over, beside the requests."""
@@ -191,9 +228,13 @@ class _Engine:
         if removal is not None:
             self.tasks.add(asyncio.ensure_future(removal))
 
-    def break_lost_leases(self, now: datetime) -> None:
-        """Open the batches of workers that are gone; what they had begun is in doubt."""
+    def break_lost_leases(self, now: datetime) -> bool:
+        """Open the batches of workers that are gone; what they had begun is in doubt.
+
+        True if there was one, whoever opened it.
+        """
         runtime = self.runtime
+        broken = False
         with runtime.store.read() as connection:
             held = leases.all_leases(connection)
         timeouts = [entry.timeout for entry in runtime.workspace.settings.providers]
@@ -209,13 +250,15 @@ class _Engine:
                 continue
             # Who only lost touch with the database may have a request under way for a time-out.
             over_at = now if ended else max(now, until) + longest
+            broken = True
             try:
                 with runtime.store.begin() as connection:
                     leases.break_lease(connection, send_id, number, token, now, over_at=over_at)
             except Unreachable as error:  # if it answers nothing else, what follows says so
                 _log.warning("batch %d is taken over at the next look: %s", number, error)
-                return
+                return broken
             _log.warning("took over batch %d of send %d from %s", number, send_id, holder)
+        return broken
 
     # --- work -----------------------------------------------------------------------------------
 

@@ -45,10 +45,10 @@ class Admission:
     instead_of: tuple[str, ...] = ()
 
 
-_MOVED = (
+#: The providers that have taken batches over, by send.
+MOVED = (
     select(batches.c.send_id, batches.c.provider)
     .where(batches.c.provider.is_not(None), batches.c.state != literal_column("'done'"))
-    .where(batches.c.send_id.in_(bindparam("b_sends", expanding=True)))
     .distinct()
     .order_by(batches.c.send_id, batches.c.provider)
 )
@@ -96,8 +96,9 @@ def lanes(
     """(send id, provider) of sends that go on: with their own providers, with those that took
     batches over, and with those that may do so now."""
     own = list(live)
-    mine = {"b_sends": [send_id for send_id, _ in own]}
-    found = own + [(row.send_id, row.provider) for row in connection.execute(_MOVED, mine)]
+    mine = {send_id for send_id, _ in own}
+    moved = connection.execute(MOVED)
+    found = own + [(row.send_id, row.provider) for row in moved if row.send_id in mine]
     entries = runtime.workspace.settings.providers
     helped = stand_ins(entries, breaker.open_breakers(connection))
     found += [(send_id, helped[name]) for send_id, name in found if name in helped]

@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, or_
 from newsletter.audience.sql import insert_into
 from newsletter.delivery.composing import Letter
 from newsletter.delivery.runtime import DeliveryRuntime
+from newsletter.delivery.transitions import in_states
 from newsletter.errors import NewsletterError
 from newsletter.providers.base import (
     Answered,
@@ -38,10 +39,11 @@ _log = logging.getLogger(__name__)
 WORTH = 1_000_000
 _AGAIN = timedelta(minutes=5)  # after a failure to make or to remove one
 _WORKING = exists().where(batches.c.send_id == sends.c.id, batches.c.state == "leased")
-_TO_REMOVE = (
+#: The forms of sends that are over, which may be removed at `b_now`.
+TO_REMOVE = (
     select(kept_forms.c.provider, kept_forms.c.name, kept_forms.c.retry_at)
     .join(sends, sends.c.id == kept_forms.c.send_id)
-    .where(sends.c.state.in_(["sent", "cancelled"]), ~_WORKING)
+    .where(in_states(sends.c.state, ("sent", "cancelled")), ~_WORKING)
     .where(
         or_(
             kept_forms.c.retry_at.is_(None),
@@ -139,7 +141,7 @@ def removal(
     is nothing to remove now."""
     now = runtime.clock.now()
     with runtime.store.read() as connection:
-        due = [tuple(row) for row in connection.execute(_TO_REMOVE, {"b_now": now})]
+        due = [tuple(row) for row in connection.execute(TO_REMOVE, {"b_now": now})]
     if not due:
         return None
     with runtime.store.begin() as connection:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, select, update
+from sqlalchemy import Connection, Row, exists, func, select, update
 
 from newsletter.delivery.attempts import attempt_key
 from newsletter.delivery.leases import worked_on
 from newsletter.delivery.mark import Position
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime, Unheard
-from newsletter.delivery.start import due_sends
+from newsletter.delivery.start import is_due
 from newsletter.errors import NewsletterError
 from newsletter.outbox import notify_editors
 from newsletter.providers.base import FindsSends, Found, FoundSend, Provider
@@ -34,13 +34,9 @@ _PROBES = 3  # batches of a send that the provider is asked about, and its last 
 
 _LEDGER = select(ledger)
 _QUARANTINE = select(ledger.c.quarantine)
-_RESTORED_AT = select(ledger.c.restored_at)
+_QUARANTINE_AND_RESTORE = select(ledger.c.quarantine, ledger.c.restored_at)
 _HAS_SENDS = select(exists(sends))
-_TO_TAKE_UP = (
-    select(sends)
-    .where(sends.c.id.in_(bindparam("b_due", expanding=True)) | worked_on())
-    .order_by(sends.c.id)
-)
+_TO_TAKE_UP = select(sends).where(is_due() | worked_on()).order_by(sends.c.id)
 
 ProviderOf = Callable[[str], Provider]
 
@@ -225,6 +221,10 @@ class Questions:
         """Whether the engine may work on the send: it was met before, or is new."""
         return send_id in self.runtime.met
 
+    def are_open(self, met: Iterable[int]) -> bool:
+        """Whether there may be something to ask about these sends, or an answer to wait for."""
+        return bool(self.runtime.unheard) or any(not self.allow(send_id) for send_id in met)
+
     def next_at(self) -> datetime | None:
         """When the next of the questions that failed is asked again."""
         return min((each.again_at for each in self.runtime.unheard.values()), default=None)
@@ -233,11 +233,11 @@ class Questions:
         """Ask about every send that is met for the first time; true if one of them may go on."""
         runtime = self.runtime
         with runtime.store.read() as connection:
-            if quarantine(connection):
+            why, restored_at = connection.execute(_QUARANTINE_AND_RESTORE).one()
+            if why:
                 return False
             met = _to_take_up(connection, runtime.clock.now())
             strange = [row for row in met if row.id not in runtime.met]
-            restored_at = connection.execute(_RESTORED_AT).scalar_one()
         waiting = {row.id for row in strange}
         for over in [each for each in runtime.unheard if each not in waiting]:
             del runtime.unheard[over]
@@ -354,7 +354,7 @@ def quarantined(runtime: DeliveryRuntime) -> bool:
 
 
 def _to_take_up(connection: Connection, now: datetime) -> list[Row[Any]]:
-    return list(connection.execute(_TO_TAKE_UP, {"b_due": due_sends(connection, now)}))
+    return list(connection.execute(_TO_TAKE_UP, {"b_now": now}))
 
 
 def _probes(connection: Connection, send: Row[Any], key: bytes) -> list[_Probe]:

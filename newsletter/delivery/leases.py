@@ -266,7 +266,7 @@ def failing_since(connection: Connection, lease: Lease) -> datetime | None:
 
 def all_leases(connection: Connection) -> list[tuple[int, int, int, str, datetime]]:
     """Every lease there is: (send id, batch, token, holder, until)."""
-    return [tuple(row) for row in connection.execute(_ALL)]
+    return [tuple(row) for row in connection.execute(ALL)]
 
 
 def break_lease(
@@ -341,7 +341,8 @@ _LEASE = (
         counts=None,
     )
 )
-_ALL = select(
+#: Every lease that there is.
+ALL = select(
     *(batches.c.send_id, batches.c.number),
     *(batches.c.lease_token, batches.c.lease_holder, batches.c.lease_until),
 ).where(unfinished(), batches.c.state == "leased")

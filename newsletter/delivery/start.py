@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    and_,
     bindparam,
     func,
     select,
@@ -40,23 +41,15 @@ from newsletter.store.types import Instant
 _log = logging.getLogger(__name__)
 
 
-_DUE = (
-    select(sends.c.id)
-    .where(
-        sends.c.state == "scheduled",
-        func.coalesce(sends.c.starts_at, sends.c.at) <= bindparam("b_now", type_=Instant()),
-    )
-    .order_by(sends.c.at, sends.c.id)
-)
-
-
 class Refused(NewsletterError):
     """The send cannot start; the message is the reason it is held for."""
 
 
-def due_sends(connection: Connection, now: datetime) -> list[int]:
-    """The ids of sends whose time has come."""
-    return list(connection.execute(_DUE, {"b_now": now}).scalars())
+def is_due() -> ColumnElement[bool]:
+    """Of a row of `sends`: its time has come by `b_now`."""
+    starts_at = func.coalesce(sends.c.starts_at, sends.c.at)
+    due = starts_at <= bindparam("b_now", type_=Instant())
+    return and_(sends.c.state == "scheduled", due)
 
 
 def start_send(

@@ -7,7 +7,10 @@ machine or the database server is started again.
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import Connection, text
@@ -42,14 +45,14 @@ def locate(connection: Connection) -> Place:
             "timeline": timeline,
         }
     try:
-        path = Path(connection.engine.url.database or "").resolve(strict=True)
-        inode = path.stat().st_ino if path.is_file() else None
+        path = os.path.realpath(connection.engine.url.database or "", strict=True)
+        file = os.stat(path)
     except OSError:
         return {}
-    if inode is None:
+    if not stat.S_ISREG(file.st_mode):
         return {}
     # Not the device's number: it may be another one after a restart.
-    return {"kind": "sqlite", "machine": _machine(), "path": str(path), "inode": str(inode)}
+    return {"kind": "sqlite", "machine": _machine(), "path": path, "inode": str(file.st_ino)}
 
 
 def moved(known: Place, now: Place) -> str:
@@ -92,6 +95,7 @@ def _stands_beside(known: str, now: str) -> bool:
         return False
 
 
+@cache
 def _machine() -> str:
     """This machine, whatever it is called; '' where it has no identity.
 

@@ -15,9 +15,10 @@ from newsletter.delivery.pacing.grouping import Group, Grouping, grouping, last_
 from newsletter.delivery.pacing.pace import Pace, pace_of, resumed_at
 from newsletter.delivery.pacing.rate import grant, justify
 from newsletter.delivery.pacing.telling import list_waves, reason
-from newsletter.delivery.pacing.waves import open_waves
+from newsletter.delivery.pacing.waves import DUE_WAVES, open_waves
 
 __all__ = [
+    "DUE_WAVES",
     "Group",
     "Grouping",
     "Moment",

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from newsletter.delivery.pacing.pace import Pace
+from newsletter.delivery.transitions import in_states
 from newsletter.store.schema import attempts, batches, sends
 
 
@@ -145,7 +146,8 @@ def _groups(ready_at: ColumnElement[datetime]) -> Select[Any]:
         .join(sends, sends.c.id == batches.c.send_id)
         # Written out, as the index of batches that are not done has it.
         .where(
-            sends.c.state.in_(["sending", "cancelled"]), batches.c.state != literal_column("'done'")
+            in_states(sends.c.state, ("sending", "cancelled")),
+            batches.c.state != literal_column("'done'"),
         )
         .group_by(*keys)
     )

@@ -20,7 +20,8 @@ from newsletter.store.schema import sends, waves
 from newsletter.store.types import Instant
 
 FIELD = "timezone"
-_DUE = (
+#: The waves whose time has come by `b_now`.
+DUE_WAVES = (
     select(waves.c.send_id, waves.c.at, waves.c.recipients, sends.c.released_at)
     .join(sends, sends.c.id == waves.c.send_id)
     .where(
@@ -101,7 +102,7 @@ def open_waves(runtime: DeliveryRuntime, now: datetime) -> None:
 
 
 def _due(connection: Connection, now: datetime) -> list[Row[Any]]:
-    return list(connection.execute(_DUE, {"b_now": now}))
+    return list(connection.execute(DUE_WAVES, {"b_now": now}))
 
 
 def _missed(wave: Row[Any], late: timedelta) -> str:
