@@ -19,6 +19,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Text,
+    bindparam,
     distinct,
     exists,
     func,
@@ -102,10 +103,16 @@ def released() -> ColumnElement[bool]:
     )
 
 
-def over_at(wait: timedelta) -> ColumnElement[datetime]:
-    """Of a send, when its sample has been waited for; NULL while some of it waits to be sent."""
-    microseconds = wait // timedelta(microseconds=1)
-    return type_coerce(type_coerce(sends.c.canary_at, BigInteger) + microseconds, Instant)
+def over_at() -> ColumnElement[datetime]:
+    """Of a send, when its sample has been waited for `b_canary_wait`, which `waited` gives; NULL
+    while some of it waits to be sent."""
+    wait = bindparam("b_canary_wait", type_=BigInteger())
+    return type_coerce(type_coerce(sends.c.canary_at, BigInteger) + wait, Instant)
+
+
+def waited(settings: Delivery) -> dict[str, int]:
+    """What `over_at` is asked with."""
+    return {"b_canary_wait": settings.canary_wait // timedelta(microseconds=1)}
 
 
 def ends(connection: Connection, wait: timedelta) -> list[datetime]:

@@ -171,8 +171,8 @@ def _canary(connection: Connection, settings: Settings, send: Row[Any]) -> dict[
     last = select(func.max(batches.c.hi)).where(
         batches.c.send_id == send.id, batches.c.number <= send.canary
     )
-    until = select(canary.over_at(settings.delivery.canary_wait)).where(sends.c.id == send.id)
-    over_at = connection.execute(until).scalar_one()
+    until = select(canary.over_at()).where(sends.c.id == send.id)
+    over_at = connection.execute(until, canary.waited(settings.delivery)).scalar_one()
     found = canary.figures(connection, send.id, send.canary)
     return {
         "recipients": connection.execute(last).scalar_one(),

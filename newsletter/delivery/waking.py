@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection, case
 
@@ -33,7 +34,7 @@ def next_wake(
     opened = breaker.open_breakers(connection)
     query = _query(runtime, opened, tried=True)
     paces = _paces(connection, runtime, now, entries, opened)
-    values = failover.ready_values(opened, now)
+    values = _values(runtime, opened, now)
     moment = pacing.next_moment(connection, now, paces, query, values)
     if moment is not None and moment.at > now:
         wait = runtime.workspace.settings.delivery.canary_wait
@@ -52,7 +53,7 @@ def next_change(
     opened = breaker.open_breakers(connection)
     query = _query(runtime, opened, tried=False)
     paces = _paces(connection, runtime, now, entries, opened)
-    return pacing.next_change(connection, now, paces, query, failover.ready_values(opened, now))
+    return pacing.next_change(connection, now, paces, query, _values(runtime, opened, now))
 
 
 def _paces(
@@ -83,13 +84,18 @@ def _paces(
 def _query(
     runtime: DeliveryRuntime, opened: Mapping[str, Opened], *, tried: bool
 ) -> pacing.Unfinished:
-    settings = runtime.workspace.settings
-    shut = failover.shut(opened, settings.providers, tried=tried)
-    return _unfinished(shut, settings.delivery.canary_wait)
+    return _unfinished(failover.shut(opened, runtime.workspace.settings.providers, tried=tried))
 
 
 @lru_cache(maxsize=64)
-def _unfinished(shut: tuple[failover.Shut, ...], canary_wait: timedelta) -> pacing.Unfinished:
+def _unfinished(shut: tuple[failover.Shut, ...]) -> pacing.Unfinished:
     """A batch may be leased when its breaker lets it, and once the canary before it is over."""
     ready = failover.ready_at(shut)
-    return pacing.unfinished(case((canary.released(), ready), else_=canary.over_at(canary_wait)))
+    return pacing.unfinished(case((canary.released(), ready), else_=canary.over_at()))
+
+
+def _values(
+    runtime: DeliveryRuntime, opened: Mapping[str, Opened], now: datetime
+) -> dict[str, Any]:
+    settings = runtime.workspace.settings.delivery
+    return {**failover.ready_values(opened, now), **canary.waited(settings)}

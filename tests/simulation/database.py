@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import OperationalError
 
 from newsletter.errors import Unreachable
@@ -64,9 +64,14 @@ class Database:
     def __init__(self) -> None:
         shared = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
         self._folder = tempfile.TemporaryDirectory(prefix="simulation-", dir=shared)
-        self.store = open_store("sqlite:///simulation.db", Path(self._folder.name))
-        self.store.engine.dispose()
-        event.listen(self.store.engine, "connect", self._configure)
+        made = open_store("sqlite:///simulation.db", Path(self._folder.name))
+        made.close()
+        self.engine = create_engine(
+            made.engine.url, connect_args={"isolation_level": None, "check_same_thread": False}
+        )
+        event.listen(self.engine, "connect", self._configure)
+        self._free: list[Connection] = []
+        self.store = OpenStore(self)
         self.pending: list[Change] = []
         self._template = sqlite3.connect(":memory:", isolation_level=None)
         self._file = sqlite3.connect(
@@ -78,16 +83,14 @@ class Database:
         self._file.execute("PRAGMA synchronous=OFF")
         self._file.backup(self._template)
 
-        self._free: list[Connection] = []
-
     @contextmanager
     def transaction(self, begin: str) -> Iterator[Connection]:
         """A transaction on a connection that stays open.
 
-        SQLAlchemy knows of one transaction that never ends: to begin, to end and to lend a
-        connection by its means costs more than most transactions do.
+        SQLAlchemy knows nothing of it: to begin, to end and to lend a connection by its means costs
+        more than most transactions do, and so does whoever listens to them.
         """
-        connection = self._free.pop() if self._free else self._connect()
+        connection = self._free.pop() if self._free else self.engine.connect()
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         driver.execute(begin)
@@ -100,14 +103,9 @@ class Database:
         finally:
             self._free.append(connection)
 
-    def _connect(self) -> Connection:
-        connection = self.store.engine.connect()
-        connection.begin()
-        connection.connection.driver_connection.execute("ROLLBACK")
-        return connection
-
     def _configure(self, connection: Any, _record: Any) -> None:
         connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA foreign_keys=ON")
         connection.create_function("note", 7, self._note)
 
     def _note(self, *row: Any) -> None:
@@ -132,7 +130,7 @@ class Database:
     def close(self) -> None:
         for connection in self._free:
             connection.close()
-        self.store.close()
+        self.engine.dispose()
         self._file.close()
         self._template.close()
         self._folder.cleanup()
@@ -142,7 +140,7 @@ class OpenStore(Store):
     """A store whose connections stay open."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.store.engine)
+        super().__init__(database.engine)
         self._database = database
 
     @contextmanager
