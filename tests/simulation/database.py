@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from newsletter.errors import Unreachable
 from newsletter.store import Store, open_store
 from newsletter.store.database import _reachable
+from simulation.quick import QuickConnection
 
 if TYPE_CHECKING:
     from simulation.process import Process
@@ -69,6 +70,7 @@ class Database:
         self.engine = create_engine(
             made.engine.url, connect_args={"isolation_level": None, "check_same_thread": False}
         )
+        self.engine._connection_cls = QuickConnection
         event.listen(self.engine, "connect", self._configure)
         self._free: list[Connection] = []
         self.store = OpenStore(self)
