@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, insert, true, update
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, insert, or_, update
 
 from newsletter.store.schema import subscriber_history, subscribers
 
@@ -48,15 +49,30 @@ def move(
 ) -> bool:
     """Apply `event` where the table allows it (and `only_if` holds); False when nothing changed."""
     transition = TRANSITIONS[event]
-    changed = connection.execute(
-        update(subscribers)
-        .where(subscribers.c.id == subscriber_id, subscribers.c.state.in_(transition.sources))
-        .where(true() if only_if is None else only_if)
-        .values(state=transition.target, state_reason=detail, updated_at=now)
-    ).rowcount
+    statement = _move(transition)
+    if only_if is not None:
+        statement = statement.where(only_if)
+    values = {"b_id": subscriber_id, "b_reason": detail, "b_now": now}
+    changed = connection.execute(statement, values).rowcount
     if changed:
         write_history(connection, subscriber_id, event, now=now, detail=detail)
     return changed == 1
+
+
+@cache
+def _move(transition: Transition) -> Update:
+    return (
+        update(subscribers)
+        .where(
+            subscribers.c.id == bindparam("b_id"),
+            or_(*[subscribers.c.state == state for state in transition.sources]),
+        )
+        .values(
+            state=transition.target,
+            state_reason=bindparam("b_reason"),
+            updated_at=bindparam("b_now"),
+        )
+    )
 
 
 def write_history(

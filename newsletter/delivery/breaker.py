@@ -36,6 +36,37 @@ _log = logging.getLogger(__name__)
 #: The breakers that are open.
 OPEN = select(breakers).where(breakers.c.state == "open").order_by(breakers.c.provider)
 
+_NOW = bindparam("b_now", type_=Instant())
+_UNTIL = bindparam("b_until", type_=Instant())
+# A time beyond any pause was written by a clock that has jumped back since.
+_ASTRAY = breakers.c.retry_at > bindparam("b_furthest", type_=Instant())
+_CLAIM = (
+    update(breakers)
+    .where(
+        breakers.c.provider == bindparam("b_provider"),
+        breakers.c.state == "open",
+        or_(breakers.c.retry_at <= _NOW, _ASTRAY),
+        or_(
+            breakers.c.probe_until.is_(None),
+            breakers.c.probe_until <= _NOW,
+            breakers.c.probe_until > _UNTIL,
+        ),
+    )
+    .values(
+        probe_until=_UNTIL,
+        # So that the failure of this try is known for one.
+        retry_at=case((_ASTRAY, _NOW), else_=breakers.c.retry_at),
+    )
+)
+_GIVE_UP = (
+    update(breakers)
+    .where(
+        breakers.c.provider == bindparam("b_provider"),
+        breakers.c.probe_until == bindparam("b_claim"),
+    )
+    .values(probe_until=None)
+)
+
 LONGEST_PAUSE = timedelta(minutes=10)
 #: A provider that fails again so soon after it worked is the same story: it is told once.
 SAME_EPISODE = timedelta(hours=1)
@@ -97,34 +128,19 @@ def claim_probe(
 
     It ends with `note`, with `give_up_probe` or, should its holder vanish, after a lease's time.
     """
-    duration = runtime.workspace.settings.delivery.lease
-    # A time beyond any pause was written by a clock that has jumped back since.
-    astray = breakers.c.retry_at > now + _longest_pause(runtime)
-    late = or_(breakers.c.retry_at <= now, astray)
-    free = or_(
-        breakers.c.probe_until.is_(None),
-        breakers.c.probe_until <= now,
-        breakers.c.probe_until > now + duration,
-    )
-    statement = (
-        update(breakers)
-        .where(breakers.c.provider == provider, breakers.c.state == "open", late, free)
-        .values(
-            probe_until=now + duration,
-            # So that the failure of this try is known for one.
-            retry_at=case((astray, literal(now, Instant())), else_=breakers.c.retry_at),
-        )
-    )
-    return now + duration if connection.execute(statement).rowcount == 1 else None
+    until = now + runtime.workspace.settings.delivery.lease
+    values = {
+        "b_provider": provider,
+        "b_now": now,
+        "b_until": until,
+        "b_furthest": now + _longest_pause(runtime),
+    }
+    return until if connection.execute(_CLAIM, values).rowcount == 1 else None
 
 
 def give_up_probe(connection: Connection, provider: str, claim: datetime) -> None:
     """Nothing came of a claim: no batch, or no request. Harmless after `note`."""
-    connection.execute(
-        update(breakers)
-        .where(breakers.c.provider == provider, breakers.c.probe_until == claim)
-        .values(probe_until=None)
-    )
+    connection.execute(_GIVE_UP, {"b_provider": provider, "b_claim": claim})
 
 
 def note(

@@ -66,6 +66,16 @@ _LOCKED = (
     .with_for_update(skip_locked=True)
 )
 _WRITE = update(batches).where(*_ONE).values(counts=bindparam("b_counts"))
+_FORGET_ALL = (
+    update(batches)
+    .where(
+        batches.c.send_id == bindparam("b_send"),
+        type_coerce(batches.c.counts, Text).is_not(None),
+    )
+    .values(counts=None)
+)
+_FORGET = _FORGET_ALL.where(batches.c.number == bindparam("b_number"))
+_NOTE = insert(count_changes)
 _OLDEST = (
     select(count_changes.c.send_id, count_changes.c.batch)
     .order_by(count_changes.c.id)
@@ -173,18 +183,16 @@ def recount(connection: Connection, send_id: int, number: int, lo: int, hi: int)
 
 def forget(connection: Connection, send_id: int, number: int | None = None) -> None:
     """Deliveries of a batch (or of any batch of the send) have changed beside its lease."""
-    known = (batches.c.send_id == send_id, type_coerce(batches.c.counts, Text).is_not(None))
-    statement = update(batches).where(*known).values(counts=None)
-    if number is not None:
-        statement = statement.where(batches.c.number == number)
-    connection.execute(statement)
+    if number is None:
+        connection.execute(_FORGET_ALL, {"b_send": send_id})
+    else:
+        connection.execute(_FORGET, {"b_send": send_id, "b_number": number})
 
 
 def note_change(connection: Connection, send_id: int, batch: int, was: str, became: str) -> None:
     """An event has changed the state of one delivery."""
-    connection.execute(
-        insert(count_changes).values(send_id=send_id, batch=batch, was=was, became=became)
-    )
+    change = {"send_id": send_id, "batch": batch, "was": was, "became": became}
+    connection.execute(_NOTE, change)
 
 
 def keep_counts(store: Store) -> None:

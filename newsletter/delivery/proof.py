@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, or_, select, update
+from sqlalchemy import Connection, Row, Text, Update, bindparam, func, or_, select, update
 
 from newsletter.audience import comparison_key
 from newsletter.delivery.attempts import load_attempt, scrub, settle_if_clear
@@ -22,6 +23,7 @@ from newsletter.delivery.pacing.quota import give_back
 from newsletter.delivery.transitions import DELIVERY, delivery_move
 from newsletter.providers.base import Event, EventType
 from newsletter.store.schema import attempts, deliveries, subscribers
+from newsletter.store.types import Instant
 
 _DELIVERY_KEY = re.compile(r"(\d{1,9})\.(\d{1,9})", re.ASCII)  # of 32 bits each
 #: Event type → event of the delivery's machine. Those not named here say nothing about delivery.
@@ -71,28 +73,19 @@ def _find(connection: Connection, event: Event, provider: str) -> Row[Any] | Non
 
     A provider speaks of the attempts that went through it, whoever else sent of the same send.
     """
-    tried = select(deliveries, attempts.c.batch).join(
-        attempts, attempts.c.id == deliveries.c.attempt
-    )
     told = _DELIVERY_KEY.fullmatch(event.metadata.get("delivery", ""))
     if told is not None and event.metadata.get("attempt"):
-        ours = select(attempts.c.id).where(
-            attempts.c.id == event.metadata["attempt"],
-            attempts.c.send_id == int(told[1]),
-            attempts.c.provider == provider,
-        )
-        if connection.execute(ours).one_or_none() is not None:
-            exact = tried.where(
-                deliveries.c.send_id == int(told[1]), deliveries.c.position == int(told[2])
-            )
-            return connection.execute(exact).one_or_none()
+        key = {"b_send": int(told[1])}
+        ours = {**key, "b_id": event.metadata["attempt"], "b_provider": provider}
+        if connection.execute(_OURS, ours).one_or_none() is not None:
+            return connection.execute(_TRIED, {**key, "b_position": int(told[2])}).one_or_none()
     if not event.provider_message_id or not event.recipient:
         return None
     # No index has the message ids: it would cost each send more than all else in the ledger.
     address = subscribers.c.email_key == comparison_key(event.recipient)
     known = connection.execute(select(subscribers.c.id).where(address)).one_or_none()
     whose = address if known is not None else subscribers.c.state == "forgotten"
-    by_id = tried.where(
+    by_id = _ALL_TRIED.where(
         attempts.c.provider == provider,
         deliveries.c.subscriber_id.in_(select(subscribers.c.id).where(whose)),
         deliveries.c.provider_message_id == event.provider_message_id,
@@ -110,23 +103,53 @@ def _move(connection: Connection, row: Row[Any], event: Event, now: datetime) ->
         return ""  # its answer is on its way and says it better
     if name not in DELIVERY[row.state]:
         return ""
-    values: dict[str, Any] = {"reason": event.reason, "updated_at": now}
+    values = {
+        "b_send": row.send_id,
+        "b_position": row.position,
+        "b_state": row.state,
+        "b_reason": event.reason,
+        "b_now": now,
+        "b_at": event.at,
+        "b_message": event.provider_message_id or None,
+    }
+    moved = connection.execute(_event_move(name), values).rowcount == 1
+    return DELIVERY[row.state][name] if moved else ""
+
+
+@lru_cache(maxsize=16)
+def _event_move(name: str) -> Update:
+    """Moves one delivery out of the state that it was read in, unless it knows a later event."""
+    at = bindparam("b_at", type_=Instant())
+    known = func.coalesce(deliveries.c.provider_message_id, bindparam("b_message", type_=Text()))
+    values: dict[str, Any] = {
+        "reason": bindparam("b_reason"),
+        "updated_at": bindparam("b_now"),
+        "provider_message_id": known,
+    }
     if name != "accept":
-        values["event_at"] = event.at
-    if event.provider_message_id:
-        values["provider_message_id"] = func.coalesce(
-            deliveries.c.provider_message_id, event.provider_message_id
-        )
+        values["event_at"] = at
     statement = delivery_move(name).where(
-        deliveries.c.send_id == row.send_id,
-        deliveries.c.position == row.position,
-        deliveries.c.state == row.state,
+        deliveries.c.send_id == bindparam("b_send"),
+        deliveries.c.position == bindparam("b_position"),
+        deliveries.c.state == bindparam("b_state"),
     )
     if name != "complained":
-        not_newer = or_(deliveries.c.event_at.is_(None), deliveries.c.event_at <= event.at)
+        not_newer = or_(deliveries.c.event_at.is_(None), deliveries.c.event_at <= at)
         statement = statement.where(not_newer)
-    moved = connection.execute(statement.values(values)).rowcount == 1
-    return DELIVERY[row.state][name] if moved else ""
+    return statement.values(values)
+
+
+_OURS = select(attempts.c.id).where(
+    attempts.c.id == bindparam("b_id"),
+    attempts.c.send_id == bindparam("b_send"),
+    attempts.c.provider == bindparam("b_provider"),
+)
+_ALL_TRIED = select(deliveries, attempts.c.batch).join(
+    attempts, attempts.c.id == deliveries.c.attempt
+)
+_TRIED = _ALL_TRIED.where(
+    deliveries.c.send_id == bindparam("b_send"), deliveries.c.position == bindparam("b_position")
+)
 
 
 def _credit(connection: Connection, row: Row[Any], event: Event, now: datetime) -> None:

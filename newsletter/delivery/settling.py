@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from newsletter.audience import comparison_key
 from newsletter.delivery import breaker, leases
@@ -197,9 +197,16 @@ def _replan(
     connection: Connection, attempt: Attempt, settle_at: datetime | None, reason: str
 ) -> bool:
     """When to look into it next; false if somebody else has settled it by now."""
-    statement = (
-        update(attempts)
-        .where(attempts.c.id == attempt.id, attempts.c.state == "in_doubt")
-        .values(settle_at=settle_at, asked=attempts.c.asked + 1, reason=reason)
+    values = {"b_id": attempt.id, "b_settle_at": settle_at, "b_reason": reason}
+    return connection.execute(_REPLAN, values).rowcount == 1
+
+
+_REPLAN = (
+    update(attempts)
+    .where(attempts.c.id == bindparam("b_id"), attempts.c.state == "in_doubt")
+    .values(
+        settle_at=bindparam("b_settle_at"),
+        asked=attempts.c.asked + 1,
+        reason=bindparam("b_reason"),
     )
-    return connection.execute(statement).rowcount == 1
+)

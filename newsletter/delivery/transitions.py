@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -124,6 +124,7 @@ def in_states(column: ColumnElement[str], states: tuple[str, ...]) -> ColumnElem
     return or_(*[column == literal_column(f"'{state}'") for state in states])
 
 
+@cache
 def send_move(event: str) -> Update:
     """UPDATE of `sends` for an event; the caller adds which send. Guarded by state."""
     return (
@@ -135,10 +136,18 @@ def send_move(event: str) -> Update:
 
 def move_send(connection: Connection, send_id: int, event: str, **values: Any) -> bool:
     """Whether the send was in a state that knows `event` and has moved."""
-    statement = send_move(event).where(sends.c.id == send_id).values(**values)
-    return connection.execute(statement).rowcount == 1
+    told = {f"b_{name}": value for name, value in values.items()}
+    statement = _send_move(event, tuple(values))
+    return connection.execute(statement, {"b_id": send_id, **told}).rowcount == 1
 
 
+@lru_cache(maxsize=64)
+def _send_move(event: str, names: tuple[str, ...]) -> Update:
+    values = {name: bindparam(f"b_{name}") for name in names}
+    return send_move(event).where(sends.c.id == bindparam("b_id")).values(**values)
+
+
+@cache
 def delivery_move(event: str) -> Update:
     """UPDATE of `deliveries` for an event; the caller adds which rows. Guarded by state."""
     return (

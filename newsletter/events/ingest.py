@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from newsletter import audience
@@ -51,35 +51,44 @@ def _take_in(
         return False
     match = apply_event(connection, event, provider=provider, now=now)
     person = match.subscriber_id if match else _person(connection, event.recipient)
-    values: dict[str, Any] = {
-        "send_id": match.send_id if match else None,
-        "subscriber_id": person,
-    }
-    if match and _is_forgotten(connection, match.subscriber_id):
-        values |= {"recipient": "", "event": {}, "url": ""}
-    connection.execute(update(events).where(events.c.id == stored).values(values))
+    values = {"b_id": stored, "b_send": match.send_id if match else None, "b_person": person}
+    forgotten = match is not None and _is_forgotten(connection, match.subscriber_id)
+    connection.execute(_MATCH_AND_FORGET if forgotten else _MATCH, values)
     _heed(connection, workspace.key, event, person, match.send_id if match else 0, now)
     return True
 
 
+_MATCH = (
+    update(events)
+    .where(events.c.id == bindparam("b_id"))
+    .values(send_id=bindparam("b_send"), subscriber_id=bindparam("b_person"))
+)
+_MATCH_AND_FORGET = _MATCH.values(recipient="", event={}, url="")
+
+
 def _store(connection: Connection, provider: str, event: Event, now: datetime) -> int | None:
     """The new row's id; None for an event that was stored before."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     document = _document(event)
-    statement = insert(events).values(
-        provider=provider,
-        provider_event_id=event.provider_event_id or _digest(document),
-        type=event.type.value,
-        recipient=event.recipient,
-        provider_message_id=event.provider_message_id,
-        machine=event.machine,
-        url=_without_person(event.url),
-        at=event.at,
-        received_at=now,
-        event=document,
-    )
-    new: int | None = connection.scalar(statement.on_conflict_do_nothing().returning(events.c.id))
+    row = {
+        "provider": provider,
+        "provider_event_id": event.provider_event_id or _digest(document),
+        "type": event.type.value,
+        "recipient": event.recipient,
+        "provider_message_id": event.provider_message_id,
+        "machine": event.machine,
+        "url": _without_person(event.url),
+        "at": event.at,
+        "received_at": now,
+        "event": document,
+    }
+    new: int | None = connection.scalar(_INSERT[connection.dialect.name], row)
     return new
+
+
+_INSERT = {
+    "postgresql": postgresql.insert(events).on_conflict_do_nothing().returning(events.c.id),
+    "sqlite": sqlite.insert(events).on_conflict_do_nothing().returning(events.c.id),
+}
 
 
 def _cleaned(event: Event) -> Event:
@@ -125,13 +134,17 @@ def _person(connection: Connection, recipient: str) -> int | None:
         key = normalise_address(recipient).key
     except BadAddress:
         return None
-    return connection.scalar(select(subscribers.c.id).where(subscribers.c.email_key == key))
+    person: int | None = connection.scalar(_BY_ADDRESS, {"b_key": key})
+    return person
 
 
 def _is_forgotten(connection: Connection, person: int) -> bool:
     """Whether the person was erased before the event came: it brings nothing back of them."""
-    state = select(subscribers.c.state).where(subscribers.c.id == person)
-    return connection.scalar(state) == "forgotten"
+    return connection.scalar(_STATE, {"b_id": person}) == "forgotten"
+
+
+_BY_ADDRESS = select(subscribers.c.id).where(subscribers.c.email_key == bindparam("b_key"))
+_STATE = select(subscribers.c.state).where(subscribers.c.id == bindparam("b_id"))
 
 
 def _heed(

@@ -1,8 +1,8 @@
 """A connection that runs statements as SQLAlchemy would, without most of its ceremony.
 
-Compiled, bound and fetched by SQLAlchemy's own parts; what is left out is what nobody looks at here:
-events, execution contexts, cursors that stay open. Whatever is not a plain SELECT, UPDATE or DELETE
-goes its usual way. It makes a seed twice as fast.
+Compiled, bound and fetched by SQLAlchemy's own parts; what is left out is what nobody looks at
+here: events, execution contexts, cursors that stay open. Whatever is not a plain SELECT, UPDATE or
+DELETE goes its usual way.
 """
 
 from __future__ import annotations

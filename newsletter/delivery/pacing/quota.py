@@ -20,6 +20,17 @@ _USED = select(quotas.c.used).where(
     quotas.c.provider == bindparam("b_provider"), quotas.c.day == bindparam("b_day")
 )
 
+_OF_ATTEMPT = attempts.c.id == bindparam("b_attempt")
+_GIVE_BACK = (
+    update(quotas)
+    .where(
+        quotas.c.provider == select(attempts.c.provider).where(_OF_ATTEMPT).scalar_subquery(),
+        quotas.c.day
+        == select(func.coalesce(attempts.c.day, literal(""))).where(_OF_ATTEMPT).scalar_subquery(),
+    )
+    .values(used=quotas.c.used - bindparam("b_recipients"))
+)
+
 
 class QuotaUsedUp(Exception):
     """Another worker used what was left of the day: nothing was sent, the batch goes later."""
@@ -94,11 +105,4 @@ def give_back(connection: Connection, attempt: str, recipients: int) -> None:
     """
     if not recipients:
         return
-    of_attempt = attempts.c.id == attempt
-    provider = select(attempts.c.provider).where(of_attempt).scalar_subquery()
-    day = select(func.coalesce(attempts.c.day, literal(""))).where(of_attempt).scalar_subquery()
-    connection.execute(
-        update(quotas)
-        .where(quotas.c.provider == provider, quotas.c.day == day)
-        .values(used=quotas.c.used - recipients)
-    )
+    connection.execute(_GIVE_BACK, {"b_attempt": attempt, "b_recipients": recipients})
