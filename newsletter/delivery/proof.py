@@ -26,6 +26,7 @@ from newsletter.store.schema import attempts, deliveries, subscribers
 from newsletter.store.types import Instant
 
 _DELIVERY_KEY = re.compile(r"(\d{1,9})\.(\d{1,9})", re.ASCII)  # of 32 bits each
+_DROPPED = "the provider dropped it and does not say why"
 #: Event type → event of the delivery's machine. Those not named here say nothing about delivery.
 _MEANS = {
     EventType.ACCEPTED: "accept",
@@ -107,7 +108,7 @@ def _move(connection: Connection, row: Row[Any], event: Event, now: datetime) ->
         "b_send": row.send_id,
         "b_position": row.position,
         "b_state": row.state,
-        "b_reason": event.reason,
+        "b_reason": event.reason or (_DROPPED if event.type is EventType.REJECTED else ""),
         "b_now": now,
         "b_at": event.at,
         "b_message": event.provider_message_id or None,

@@ -131,8 +131,6 @@ class Checker:
                 f"position {change.number} becomes {change.new}, but the provider has nothing"
                 f" for {address}",
             )
-        if change.old == "accepted" and change.new == "rejected":
-            self.dropped.add(change.number)
 
     def _check_made(self) -> None:
         """The rows made so far: the people of the start follow one another."""
@@ -164,7 +162,7 @@ class Checker:
                 )
 
     def accepted(self, taken: Acceptance) -> None:
-        position = int(taken.delivery.partition(".")[2])
+        position = taken.position
         allowed = 1 + self.world.editors.resent.get(position, 0)
         count = self.world.server.count(taken.address)
         if count > allowed:

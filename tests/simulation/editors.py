@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SEND = "milia.1"
 _RESTORED = "the database was restored"
 _LOOKS_EVERY = 12.0
+_GIVES_UP = 0.05  # chance that a held send is cancelled, each time that somebody looks
 _DECIDES_AFTER = 6  # resumes of a send whose doubts something could have settled
 
 
@@ -112,7 +113,7 @@ class Editors:
         if quarantined:
             self.world.reconcile()
             return True
-        if self.world.outside.coming:
+        if self.world.outside.coming and not (self.world.scenario.impatient and state == "held"):
             return True
         match state:
             case "sent":
@@ -129,7 +130,10 @@ class Editors:
         return True
 
     def _attend_held(self, doubts: int) -> bool:
+        world = self.world
         only_doubts = doubts and not self._others_unfinished()
+        if world.rng.random() < _GIVES_UP:
+            return self._do("send cancelled", cancel)
         if self.resumed < _DECIDES_AFTER and not (
             only_doubts and self.world.scenario.kind == "neither" and self.resumed
         ):

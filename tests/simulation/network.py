@@ -116,6 +116,9 @@ class _Journey:
             self._later(there, self._end, NeverLeft("no connection: simulated"))
             return
         self.process.at_death.append(self._lose)
+        if request.fault == "stopped during a request":
+            world.tell("network", f"{self.process.name} is stopped for {request.value:.0f} s")
+            world.loop.suspend(self.process, request.value)
         self._later(self.timeout, self._end, InDoubt("ReadTimeout"))
         if world.provider_down:
             self._later(there, self._end, Response(503, {}, b"down"))

@@ -35,6 +35,15 @@ _COMPILED_BYTES = COMPILED.to_bytes()
 TOO_LARGE = 40_000  # characters of a name
 
 
+#: What a provider tells of one message; SendGrid also of one that it took and then dropped.
+_TOLD = (
+    *(("delivered",), ("delivered",), ("accepted", "delivered"), ("bounced",)),
+    *(("delivered", "bounced"), ("delivered", "complained"), ("bounced", "complained")),
+    *(("complained",), ("accepted",)),
+)
+_DROPPED = (("dropped",), ("accepted", "dropped"))
+
+
 class OutsideStore(OpenStore):
     """The web server's and the editors' connections: they meet no fault but a database away."""
 
@@ -104,6 +113,8 @@ class Outside:
                 self.too_large.add(str(person["email"]))
         issue = {"issue": COMPILED.issue, "source_sha256": "0" * 64, "created_at": NOON}
         send = {"send": "milia.1", "issue": "milia", "segment": "all", "provider": "main"}
+        grace = self.world.workspace.settings.delivery.grace
+        at = NOON - 2 * grace if self.world.scenario.late else NOON
         with self.store.begin() as connection:
             connection.execute(insert(subscribers), people)
             connection.execute(
@@ -113,7 +124,7 @@ class Outside:
             )
             connection.execute(
                 insert(sends).values(
-                    **send, frozen=COMPILED.sha256, state="scheduled", at=NOON, created_at=NOON
+                    **send, frozen=COMPILED.sha256, state="scheduled", at=at, created_at=at
                 )
             )
 
@@ -157,11 +168,7 @@ class Outside:
         rng, world = self.rng, self.world
         if rng.random() >= world.scenario.events:
             return
-        kinds = rng.choice(
-            (("delivered",), ("delivered",), ("accepted", "delivered"), ("bounced",),
-             ("delivered", "bounced"), ("delivered", "complained"), ("bounced", "complained"),
-             ("complained",), ("accepted",))
-        )  # fmt: skip
+        kinds = rng.choice(_TOLD + _DROPPED if world.scenario.kind == "sendgrid" else _TOLD)
         at = world.loop.time()
         for kind in kinds:
             at += rng.expovariate(1 / 5)
@@ -190,9 +197,9 @@ class Outside:
         body = orjson.dumps(world.server.event(taken, kind, number, when.isoformat()))
         for repeat in range(times):
             self.coming += 1
-            world.at(told_at + repeat * 7, self._tell, body, kind, taken.address)
+            world.at(told_at + repeat * 7, self._tell, body, kind, taken)
 
-    def _tell(self, body: bytes, kind: str, address: str) -> None:
+    def _tell(self, body: bytes, kind: str, taken: Acceptance) -> None:
         """The webhook arrives; while it is not taken in, the provider tries again."""
         world = self.world
         secret = base64.b64encode(SECRET.encode()).decode()
@@ -204,12 +211,14 @@ class Outside:
                 told = parse_events(body)
             else:
                 told = self.provider.events(request, now=now)
-            world.tell("web", f"is told: {kind} {address}")
+            world.tell("web", f"is told: {kind} {taken.address}")
             ingest(self.store, world.workspace, "main", told, now)
             if kind != "accepted":  # which is left to the answer while a request is under way
-                world.checker.told_of.add(address)
+                world.checker.told_of.add(taken.address)
+            if kind == "dropped":
+                world.checker.dropped.add(taken.position)
         except Unreachable:
-            world.at(world.loop.time() + 15, self._tell, body, kind, address)
+            world.at(world.loop.time() + 15, self._tell, body, kind, taken)
             return
         except NewsletterError as error:
             world.fail("no fault inside", f"a webhook is refused: {error}")

@@ -7,7 +7,7 @@ strikes the n-th commit, request, look-up, webhook or recipient, or at a time in
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 #: Fault → where it strikes and what its number means; the table of coverage is made from this.
 FAULTS: dict[str, tuple[str, str]] = {
@@ -28,6 +28,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     # requests
     "killed before a request": ("request", ""),
     "killed during a request": ("request", ""),
+    "stopped during a request": ("request", "seconds"),
     "no connection": ("request", ""),
     "request lost": ("request", ""),
     "answer lost": ("request", ""),
@@ -85,6 +86,11 @@ _LEADS_TO_LOOK_UP = {
     "inactive recipient",
     "database restored",
 }
+# Shares of the seeds in which something is planned that chance alone brings about too rarely.
+_DECIDED = 0.1
+_SLEPT = 0.06
+_DOUBTS = ("answer lost", "answer too slow", "error after acceptance", "killed during a request")
+_DECISIONS = ("doubts resent", "doubts abandoned")
 _LONG = ("clock set forward", "clock set back")
 
 
@@ -131,6 +137,8 @@ class Scenario:
     breaker_after: int  # failures
     breaker_pause: float
     canary: int  # recipients; 0 is none
+    late: bool  # it is found after its grace, and held
+    impatient: bool  # editors decide about doubts before all webhooks have come
     faults: tuple[Fault, ...] = field(default=())
 
     def __str__(self) -> str:
@@ -175,19 +183,65 @@ def make_scenario(seed: int) -> Scenario:
         breaker_after=settings.choice((2, 5, 5)),
         breaker_pause=settings.uniform(5, 30),
         canary=settings.choice((0, 0, 0, 0, 0, 2)),
+        late=settings.random() < 0.03,
+        impatient=False,
     )
-    faults = tuple(_faults(rng, scenario))
-    return Scenario(
-        **{name: getattr(scenario, name) for name in scenario.__slots__ if name != "faults"},
-        faults=faults,
+    special = random.Random(f"{seed}/special")
+    share = special.random()
+    if share < _DECIDED:
+        scenario = _decided(special, scenario)
+    elif share < _DECIDED + _SLEPT:
+        scenario = _slept(special, scenario)
+    return replace(scenario, faults=tuple(_faults(rng, scenario)))
+
+
+def _decided(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Doubts, and a person who decides about them while the provider's events are on their way."""
+    faults = [
+        Fault("request", float(number), rng.choice(_DOUBTS), rng.random(), rng.randrange(1000))
+        for number in range(rng.randint(1, 4))
+    ]
+    at = rng.uniform(4, 16)
+    for what in ("send paused", rng.choice(_DECISIONS), rng.choice((*_DECISIONS, "send resumed"))):
+        faults.append(Fault("time", round(at, 2), what))
+        at += rng.uniform(0.5, 12)
+    kind = rng.choice(("neither", scenario.kind))
+    return replace(
+        scenario,
+        kind=kind,
+        people=rng.choice((scenario.people, scenario.batch)),  # one batch, which is all in doubt
+        events=1.0,
+        impatient=True,
+        faults=tuple(faults),
     )
+
+
+def _slept(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Workers that sleep while their answer waits, and somebody else settles what they asked."""
+    scenario = replace(
+        scenario,
+        kind=rng.choice(("postmark", "postmark with templates", scenario.kind)),
+        workers=max(scenario.workers, 2),
+        machines=max(scenario.workers, 2),
+    )
+    what = "stopped during a request"
+    faults = [
+        Fault("request", float(number), what, 2 * _value(rng, what, scenario))
+        for number in range(rng.randint(1, 2))
+    ]
+    if scenario.kind.startswith("postmark"):
+        faults += [
+            Fault("recipient", float(person), "recipient put off", 1.0)
+            for person in rng.sample(range(scenario.people), 3)
+        ]
+    return replace(scenario, faults=tuple(faults))
 
 
 def _faults(rng: random.Random, scenario: Scenario) -> list[Fault]:
     """Some kinds of faults only: a seed that has all of them tries few to their end."""
     possible = [what for what in FAULTS if _possible(what, scenario)]
     kinds = rng.sample(possible, min(len(possible), rng.choice((1, 2, 4, 8, 16))))
-    faults: dict[tuple[str, float], Fault] = {}
+    faults = {(fault.site, fault.at): fault for fault in scenario.faults}
     for what in kinds:
         site = FAULTS[what][0]
         for _ in range(_times(rng, what, site, scenario)):
@@ -236,6 +290,9 @@ def _value(rng: random.Random, what: str, scenario: Scenario) -> float:
             return rng.expovariate(1 / 6)
         case "stopped":
             return scenario.lease * rng.uniform(0.2, 2.5)
+        case "stopped during a request":
+            longest = scenario.lease + scenario.timeout + scenario.lag + scenario.poll
+            return rng.uniform(0.2, 1.2) * longest
         case "clock set forward" | "clock set back":
             return rng.choice((rng.uniform(1, 60), rng.uniform(60, 900)))
         case "accepted late":

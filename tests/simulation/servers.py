@@ -36,6 +36,10 @@ class Acceptance:
         return {"attempt": self.attempt, "delivery": self.delivery, "send": "milia.1"}
 
     @property
+    def position(self) -> int:
+        return int(self.delivery.partition(".")[2])
+
+    @property
     def id(self) -> str:
         return f"message-{self.number}"
 
@@ -65,7 +69,8 @@ class Server(ABC):
 
     @abstractmethod
     def event(self, acceptance: Acceptance, kind: str, number: int, at: str) -> Any:
-        """A webhook's body about a message: `accepted`, `delivered`, `bounced`, `complained`."""
+        """A webhook's body about a message: `accepted`, `delivered`, `bounced`, `complained`,
+        and of SendGrid also `dropped`."""
 
     def cut(self, response: Response) -> Response:
         """An answer of which a part is missing."""
@@ -331,8 +336,10 @@ class SendgridServer(Server):
 
     def event(self, acceptance: Acceptance, kind: str, number: int, at: str) -> Any:
         names = {"accepted": "processed", "bounced": "bounce", "complained": "spamreport"}
+        why = {"reason": "Bounced Address"} if kind == "dropped" and number % 2 else {}
         return [
             {
+                **why,
                 "event": names.get(kind, kind),
                 "email": acceptance.address,
                 "timestamp": datetime.fromisoformat(at).timestamp(),
