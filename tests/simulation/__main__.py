@@ -8,9 +8,10 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from itertools import islice
+from itertools import islice, repeat
 
 from simulation.coverage import missing, table
+from simulation.mutations import MUTATIONS, mutated
 from simulation.plan import make_scenario
 from simulation.run import Simulator
 from simulation.seeds import base_of_day
@@ -89,6 +90,35 @@ def many(first: int, number: int, workers: int) -> int:
     return 1 if broken or never else 0
 
 
+def find_mutations(seeds: int, workers: int) -> int:
+    """Print `CAUGHT_BY` anew: for each mutation the first seed that catches it, with the rules that
+    are known for it and the one that was broken."""
+    from simulation.test_mutations import CAUGHT_BY
+
+    lost = 0
+    with ProcessPoolExecutor(workers, initializer=_open) as pool:
+        for name, found in zip(MUTATIONS, pool.map(_find, MUTATIONS, repeat(seeds)), strict=True):
+            if found is None:
+                lost += 1
+                print(f"    # {name}: {seeds} seeds do not catch it")
+                continue
+            seed, rule = found
+            rules = sorted({rule} | CAUGHT_BY.get(name, (0, set()))[1])
+            spelt = ", ".join(f'"{rule}"' for rule in rules)
+            print(f'    "{name}": ({seed}, {{{spelt}}}),', flush=True)
+    return 1 if lost else 0
+
+
+def _find(name: str, seeds: int) -> tuple[int, str] | None:
+    assert _simulator is not None
+    with mutated(name):
+        for seed in range(seeds):
+            violation = _simulator.run(make_scenario(seed)).violation
+            if violation is not None:
+                return seed, violation.rule
+    return None
+
+
 def _progress(done: int, number: int, broken: int, seconds: float) -> None:
     if sys.stderr.isatty():
         left = seconds / done * (number - done)
@@ -103,9 +133,14 @@ def main() -> int:
     parser.add_argument("-n", "--number", type=int, default=_COVERS_ALL, help="how many seeds")
     parser.add_argument("--first", type=int, default=base_of_day(), help="the first; today's")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--find-mutations", action="store_true", help="a seed that catches each, for test_mutations"
+    )
     given = parser.parse_args()
     if given.seed is not None:
         return one(given.seed)
+    if given.find_mutations:
+        return find_mutations(given.number, given.workers)
     return many(given.first, given.number, given.workers)
 
 

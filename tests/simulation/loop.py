@@ -62,7 +62,7 @@ class _Handle:
 class SimLoop(asyncio.AbstractEventLoop):
     """Runs until told; `time()` moves only when nothing is ready, and a little with each step."""
 
-    def __init__(self, rng: random.Random, *, max_steps: int = 200_000) -> None:
+    def __init__(self, rng: random.Random, *, max_steps: int = 20_000) -> None:
         self._rng = rng
         self._ready: list[_Handle] = []
         self._timers: list[tuple[float, int, _Handle]] = []

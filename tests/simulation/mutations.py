@@ -243,6 +243,44 @@ def refused_repeat_taken_for_the_first() -> _Patches:
 
 
 @_mutation
+def key_not_reused() -> _Patches:
+    original = settling._repeatable
+
+    def repeatable(job: Any, attempt: Any) -> Any:
+        prepared = original(job, attempt)
+        if prepared is None:
+            return None
+        key = f"{attempt.id}-{attempt.asked}"
+        return replace(prepared, key=key, headers={**prepared.headers, "Idempotency-Key": key})
+
+    return {(settling, "_repeatable"): repeatable}
+
+
+@_mutation
+def late_answer_overwrites() -> _Patches:
+    def record(connection: Any, attempt: Any, outcomes: Any, now: Any) -> bool:
+        told = record_answer(connection, attempt, outcomes, now)
+        if told:  # else it is of a repeat that another worker made as well
+            return True
+        for position, outcome in zip(attempt.positions, outcomes, strict=True):
+            values = {"send": attempt.send_id, "position": position, "attempt": attempt.id}
+            values["state"] = "accepted" if isinstance(outcome, Accepted) else "pending"
+            statement = text(
+                "UPDATE deliveries SET state = :state, attempt = :attempt"
+                " WHERE send_id = :send AND position = :position"
+            )
+            connection.execute(statement, values)
+        return True
+
+    return {(recording, "record_answer"): record, (settling, "record_answer"): record}
+
+
+@_mutation
+def rows_in_flight_ignore_a_cancel() -> _Patches:
+    return {(leases, "cancel_rest"): lambda *_args: False}
+
+
+@_mutation
 def repeated_to_somebody_who_left() -> _Patches:
     return {(settling, "someone_left"): lambda _attempt: select(false())}
 
