@@ -83,6 +83,10 @@ class Database:
         for name, body in _TRIGGERS.items():
             self._file.execute(f"CREATE TRIGGER {name} {body}")
         self._file.execute("PRAGMA synchronous=OFF")
+        self.keep()
+
+    def keep(self) -> None:
+        """Let each run begin with what the file has now."""
         self._file.backup(self._template)
 
     @contextmanager
@@ -115,7 +119,7 @@ class Database:
         self.pending.append(Change(*told))
 
     def reset(self) -> None:
-        """Empty, with its schema."""
+        """As a run begins with it."""
         self.pending.clear()
         self._template.backup(self._file)
 

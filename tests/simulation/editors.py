@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 
 from newsletter.delivery import cancel, pause, resolve, resume
 from newsletter.errors import NewsletterError, Unreachable
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 SEND = "milia.1"
 _RESTORED = "the database was restored"
+_REASON = select(sends.c.reason)
+_IN_DOUBT = select(deliveries.c.position).where(deliveries.c.state == "in_doubt")
+_OPEN_BATCHES = select(func.count()).select_from(batches).where(batches.c.state != "done")
+_SITUATION = select(
+    sends.c.state, sends.c.reason, _OPEN_BATCHES.scalar_subquery(), ledger.c.quarantine
+).join_from(sends, ledger, true())
 _LOOKS_EVERY = 12.0
 _GIVES_UP = 0.05  # chance that a held send is cancelled, each time that somebody looks
 _DECIDES_AFTER = 6  # resumes of a send whose doubts something could have settled
@@ -83,12 +89,11 @@ class Editors:
     @staticmethod
     def _is_warned(connection: Any) -> bool:
         """Whether the send may have gone already for all that anybody knows: it is left alone."""
-        return _RESTORED in connection.execute(select(sends.c.reason)).scalar_one()
+        return _RESTORED in connection.execute(_REASON).scalar_one()
 
     @staticmethod
     def _in_doubt(connection: Any) -> list[int]:
-        query = select(deliveries.c.position).where(deliveries.c.state == "in_doubt")
-        return list(connection.execute(query).scalars())
+        return list(connection.execute(_IN_DOUBT).scalars())
 
     # --- after the faults -------------------------------------------------------------------------
 
@@ -104,12 +109,8 @@ class Editors:
     def _attend(self) -> bool:
         """Whether something is left to be done or waited for."""
         with self.store.read() as connection:
-            state, reason = connection.execute(select(sends.c.state, sends.c.reason)).one()
-            open_batches = connection.execute(
-                select(func.count()).select_from(batches).where(batches.c.state != "done")
-            ).scalar_one()
+            state, reason, open_batches, quarantined = connection.execute(_SITUATION).one()
             doubts = len(self._in_doubt(connection))
-            quarantined = connection.execute(select(ledger.c.quarantine)).scalar_one()
         if quarantined:
             self.world.reconcile()
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import orjson
@@ -17,7 +17,7 @@ from newsletter.events import ingest
 from newsletter.providers.base import WebhookRequest
 from newsletter.providers.sendgrid_events import parse_events
 from newsletter.store.schema import frozen_issues, sends, subscribers
-from simulation.database import Change, OpenStore, away
+from simulation.database import Change, Database, OpenStore, away
 from simulation.plan import Fault
 from simulation.providers import SECRET, open_simulated
 from simulation.servers import Acceptance
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 COMPILED = make_compiled()
-_COMPILED_BYTES = COMPILED.to_bytes()
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 TOO_LARGE = 40_000  # characters of a name
 
 
@@ -42,6 +42,26 @@ _TOLD = (
     *(("complained",), ("accepted",)),
 )
 _DROPPED = (("dropped",), ("accepted", "dropped"))
+
+
+_PEOPLE = insert(subscribers)
+_SEND = insert(sends)
+_OF_SEND = {
+    "send": "milia.1",
+    "issue": "milia",
+    "segment": "all",
+    "provider": "main",
+    "frozen": COMPILED.sha256,
+    "state": "scheduled",
+}
+
+
+def freeze_issue(database: Database) -> None:
+    """The issue that every send is of."""
+    with database.store.begin() as connection:
+        issue = {"issue": COMPILED.issue, "source_sha256": "0" * 64, "created_at": NOON}
+        frozen = {"sha256": COMPILED.sha256, "compiled": COMPILED.to_bytes()}
+        connection.execute(insert(frozen_issues), {**issue, **frozen})
 
 
 class OutsideStore(OpenStore):
@@ -92,8 +112,6 @@ class Outside:
     # --- people -----------------------------------------------------------------------------------
 
     def populate(self) -> None:
-        from simulation.world import NOON
-
         people = [
             {
                 "email": address,
@@ -111,22 +129,11 @@ class Outside:
                 person = people[int(fault.at) % len(people)]
                 person["first_name"] = "A" * TOO_LARGE
                 self.too_large.add(str(person["email"]))
-        issue = {"issue": COMPILED.issue, "source_sha256": "0" * 64, "created_at": NOON}
-        send = {"send": "milia.1", "issue": "milia", "segment": "all", "provider": "main"}
         grace = self.world.workspace.settings.delivery.grace
         at = NOON - 2 * grace if self.world.scenario.late else NOON
         with self.store.begin() as connection:
-            connection.execute(insert(subscribers), people)
-            connection.execute(
-                insert(frozen_issues).values(
-                    **issue, sha256=COMPILED.sha256, compiled=_COMPILED_BYTES
-                )
-            )
-            connection.execute(
-                insert(sends).values(
-                    **send, frozen=COMPILED.sha256, state="scheduled", at=at, created_at=at
-                )
-            )
+            connection.execute(_PEOPLE, people)
+            connection.execute(_SEND, {**_OF_SEND, "at": at, "created_at": at})
 
     def afflict(self, fault: Fault) -> None:
         """Something is special about a recipient."""

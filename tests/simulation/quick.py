@@ -7,7 +7,8 @@ DELETE goes its usual way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, ClassVar, cast
 
 from sqlalchemy import Connection
@@ -33,17 +34,14 @@ class _Plan:
     def __init__(self, compiled: SQLCompiler, dialect: Any) -> None:
         self.compiled = compiled
         self.is_plain = not (
-            compiled.post_compile_params
-            or compiled.literal_execute_params
+            compiled.literal_execute_params
             or compiled.isinsert
             or getattr(compiled, "update_prefetch", ())
             or getattr(compiled, "update_postfetch", ())
         )
+        self.expands = bool(compiled.post_compile_params)
         self.sql = str(compiled)
-        binders = compiled._bind_processors
-        self.binds: list[tuple[str, _Convert | None]] = [
-            (name, binders.get(name)) for name in compiled.positiontup or ()
-        ]
+        self.binds = _binds(compiled.positiontup, compiled._bind_processors)
         columns = compiled._result_columns
         self.rows: SimpleResultMetaData | None = None
         if columns:
@@ -55,11 +53,28 @@ class _Plan:
                 ],
             )
 
+    def expanded(self, values: dict[str, Any]) -> _Plan:
+        """With a place for each member of its lists; `values` become those of the places."""
+        state = self.compiled._process_parameters_for_postcompile(values)
+        values.update(state.parameters)
+        plan = copy(self)
+        plan.sql = state.statement
+        plan.binds = _binds(
+            state.positiontup, {**self.compiled._bind_processors, **state.processors}
+        )
+        return plan
+
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         return [
             values[name] if convert is None else convert(values[name])
             for name, convert in self.binds
         ]
+
+
+def _binds(
+    names: Sequence[str] | None, converts: Mapping[str, Any]
+) -> list[tuple[str, _Convert | None]]:
+    return [(name, converts.get(name)) for name in names or ()]
 
 
 class _Known:
@@ -103,6 +118,12 @@ class QuickConnection(Connection):
         values = compiled.construct_params(
             told, extracted_parameters=extracted, _collected_params=collected
         )
+        if plan.expands:
+            lists = plan.compiled.post_compile_params
+            varies = any(parameter.key in told for parameter in lists)
+            plan = plan.expanded(values)
+            if varies:
+                return self._run(plan, plan.arguments(values))
         if told.keys() <= values.keys():
             statement.__dict__["_known"] = _Known(statement, values, plan, told)
         return self._run(plan, plan.arguments(values))

@@ -18,6 +18,7 @@ from newsletter.settings import load_settings
 from newsletter.workspace import Workspace
 from simulation.checker import Violation
 from simulation.database import Database
+from simulation.outside import freeze_issue
 from simulation.plan import Scenario, make_scenario
 from simulation.providers import settings_for
 from simulation.world import World, run_world
@@ -60,6 +61,8 @@ class Simulator:
         self._settings = load_settings(root / "newsletter.toml")
         self._root = root
         self._database = Database()
+        freeze_issue(self._database)
+        self._database.keep()
         self.hits: Counter[str] = Counter()
 
     def run(self, scenario: Scenario) -> World:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from newsletter.delivery import Policy
@@ -23,7 +23,7 @@ from simulation.checker import Checker, Violation
 from simulation.database import Change, Database
 from simulation.editors import Editors
 from simulation.loop import OWNER, SimLoop, Stuck
-from simulation.outside import Outside
+from simulation.outside import NOON, Outside
 from simulation.plan import Fault, Scenario
 from simulation.process import Machine, Process, Reconciling
 from simulation.providers import open_simulated, server_for
@@ -32,7 +32,6 @@ from simulation.servers import Acceptance
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 _END_IN_ORDER = 0.2
 _FAULTS_END = 40.0  # seconds; what is planned for later does not happen
 _MUST_END = 6 * 3600.0
