@@ -6,11 +6,12 @@ passed over would have done nothing. What another process makes meanwhile is for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from newsletter.delivery import breaker, canary, counting, ending, failover, forms, leases, pacing
 from newsletter.delivery.start import is_due
@@ -22,8 +23,8 @@ class Look:
     """One consistent state of the database, as far as a look at the house goes."""
 
     now: datetime
-    sends: list[Row[Any]]  # due, or worked on; by id
-    chores: Row[Any]  # each of `_CHORES` is whether there is something of it
+    sends: Sequence[Any]  # rows, due, or worked on; by id
+    chores: Any  # each of `_CHORES` is whether there is something of it
 
     @property
     def due(self) -> list[int]:
@@ -40,7 +41,7 @@ class Look:
 def look(connection: Connection, now: datetime) -> Look:
     """Look at the house."""
     found = connection.execute(_SENDS, {"b_now": now}).all()
-    return Look(now, list(found), connection.execute(_CHORES, {"b_now": now}).one())
+    return Look(now, found, connection.execute(_CHORES, {"b_now": now}).one())
 
 
 _SENDS = (

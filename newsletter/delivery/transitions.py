@@ -143,7 +143,7 @@ def move_send(connection: Connection, send_id: int, event: str, **values: Any) -
 
 @lru_cache(maxsize=64)
 def _send_move(event: str, names: tuple[str, ...]) -> Update:
-    values = {name: bindparam(f"b_{name}") for name in names}
+    values: dict[str, Any] = {name: bindparam(f"b_{name}") for name in names}
     return send_move(event).where(sends.c.id == bindparam("b_id")).values(**values)
 
 
