@@ -68,7 +68,13 @@ class Database:
         made = open_store("sqlite:///simulation.db", Path(self._folder.name))
         made.close()
         self.engine = create_engine(
-            made.engine.url, connect_args={"isolation_level": None, "check_same_thread": False}
+            made.engine.url,
+            connect_args={
+                "isolation_level": None,
+                "check_same_thread": False,
+                "cached_statements": 1000,  # else some are parsed anew again and again
+            },
+            query_cache_size=2000,
         )
         self.engine._connection_cls = QuickConnection
         event.listen(self.engine, "connect", self._configure)
