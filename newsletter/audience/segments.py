@@ -14,6 +14,9 @@ from newsletter.store.schema import deliveries, segment_members, sends, subscrib
 ALL = "all"
 # A little under four weeks: of a weekly issue, every fourth arrives.
 MONTH = timedelta(days=27)
+_ELIGIBLE = select(subscribers.c.id).where(
+    subscribers.c.state == "active", subscribers.c.suppressed == ""
+)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -22,9 +25,7 @@ def segment_select(segment: str, at: datetime | None = None) -> Select[tuple[int
 
     With `at`, the start of a send, those are left out who want one issue a month and had it.
     """
-    eligible = select(subscribers.c.id).where(
-        subscribers.c.state == "active", subscribers.c.suppressed == ""
-    )
+    eligible = _ELIGIBLE
     if at is not None:
         eligible = eligible.where(or_(subscribers.c.frequency != "monthly", ~_had_one(at)))
     if segment == ALL:

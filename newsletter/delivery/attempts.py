@@ -12,11 +12,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    and_,
+    Update,
     bindparam,
     case,
     exists,
@@ -36,12 +37,13 @@ from newsletter.delivery.transitions import (
     FINAL,
     LEFT,
     delivery_move,
+    in_states,
     move_attempt,
 )
 from newsletter.providers.base import Accepted, Deferred, Rejected
 from newsletter.store import notify
 from newsletter.store.schema import attempts, batches, deliveries, subscribers
-from newsletter.store.types import to_microseconds
+from newsletter.store.types import Instant, to_microseconds
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ _DOUBTFUL = (
     .order_by(attempts.c.number)
     .limit(1)
 )
+_ONE = select(attempts).where(attempts.c.id == bindparam("b_attempt"))
 _LOCKED = (
     select(attempts.c.state, attempts.c.not_accepted)
     .where(attempts.c.id == bindparam("b_attempt"))
@@ -95,7 +98,7 @@ def attempt_key(key: bytes, send: str, created_at: datetime, batch: int, number:
 
 
 def load_attempt(connection: Connection, attempt: str) -> Attempt | None:
-    row = connection.execute(select(attempts).where(attempts.c.id == attempt)).one_or_none()
+    row = connection.execute(_ONE, {"b_attempt": attempt}).one_or_none()
     if row is None:
         return None
     return Attempt(
@@ -196,9 +199,10 @@ def _reopen_batch(connection: Connection, attempt: Attempt) -> None:
     one = (batches.c.send_id == attempt.send_id, batches.c.number == attempt.batch)
     # Waits for whoever is just giving it back without having seen these rows.
     connection.execute(select(batches.c.number).where(*one).with_for_update())
-    put_off = exists().where(_of(attempt), deliveries.c.state == "pending")
+    put_off = exists().where(*_OF, deliveries.c.state == "pending")
     reopened = update(batches).where(*one, batches.c.state == "done", put_off)
-    if connection.execute(reopened.values(state="open", not_before=None)).rowcount:
+    reopen = reopened.values(state="open", not_before=None)
+    if connection.execute(reopen, _key(attempt)).rowcount:
         notify(connection, "sends")
 
 
@@ -237,16 +241,8 @@ def doubt(
 def count_lag_from(connection: Connection, send_id: int, batch: int, over_at: datetime) -> None:
     """A repeat of a doubtful attempt has surely ended at `over_at`, and may have been the first to
     arrive: an empty look-up proves nothing until the lag is over from there."""
-    connection.execute(
-        update(attempts)
-        .where(
-            attempts.c.send_id == send_id,
-            attempts.c.batch == batch,
-            attempts.c.state == "in_doubt",
-            attempts.c.doubt_at < over_at,
-        )
-        .values(doubt_at=over_at)
-    )
+    values = {"b_send": send_id, "b_batch": batch, "b_over_at": over_at}
+    connection.execute(_COUNT_LAG, values)
 
 
 def accept_found(
@@ -263,26 +259,29 @@ def move_rows(
     connection: Connection, attempt: Attempt, event: str, reason: str, now: datetime
 ) -> int:
     """Move all rows of the attempt that are in a state that knows `event`."""
-    statement = delivery_move(event).where(_of(attempt)).values(reason=reason, updated_at=now)
-    moved = connection.execute(statement).rowcount
+    values = {**_key(attempt), "b_reason": reason, "b_now": now}
+    moved = connection.execute(_rows_move(event), values).rowcount
     forget(connection, attempt.send_id, attempt.batch)
     return moved
 
 
+@lru_cache(maxsize=16)
+def _rows_move(event: str) -> Update:
+    values: dict[str, Any] = {"reason": bindparam("b_reason"), "updated_at": bindparam("b_now")}
+    return delivery_move(event).where(*_OF).values(**values)
+
+
 def rows_in_doubt(connection: Connection, attempt: Attempt) -> int:
     """How many rows of the attempt are in doubt still."""
-    query = select(deliveries.c.position).where(_of(attempt), deliveries.c.state == "in_doubt")
-    return len(connection.execute(query).all())
+    return len(connection.execute(_IN_DOUBT, _key(attempt)).all())
 
 
 def settle_if_clear(connection: Connection, attempt: Attempt, now: datetime) -> bool:
     """Close an attempt in doubt once no row of it is: whatever is not with the provider is open."""
     if rows_in_doubt(connection, attempt):
         return False
-    left = or_(deliveries.c.attempt != attempt.id, deliveries.c.state.not_in(sorted(LEFT)))
-    query = select(deliveries.c.position).where(_span(attempt), left)
     mine = set(attempt.positions)
-    open_rows = sorted(mine.intersection(connection.execute(query).scalars()))
+    open_rows = sorted(mine.intersection(connection.execute(_NOT_LEFT, _key(attempt)).scalars()))
     values = {"not_accepted": to_ranges(open_rows), "settle_at": None}
     if not move_attempt(connection, attempt.id, "settle", "in_doubt", now, **values):
         return False
@@ -309,12 +308,29 @@ def scrub(connection: Connection, send_id: int, lo: int, hi: int) -> None:
     )
 
 
-def _span(attempt: Attempt) -> ColumnElement[bool]:
-    return and_(
-        deliveries.c.send_id == attempt.send_id,
-        deliveries.c.position.between(attempt.positions[0], attempt.positions[-1]),
+def _key(attempt: Attempt) -> dict[str, Any]:
+    """The values of `_SPAN` and `_OF`."""
+    lo, hi = attempt.positions[0], attempt.positions[-1]
+    return {"b_send": attempt.send_id, "b_lo": lo, "b_hi": hi, "b_attempt": attempt.id}
+
+
+_SPAN = (
+    deliveries.c.send_id == bindparam("b_send"),
+    deliveries.c.position.between(bindparam("b_lo"), bindparam("b_hi")),
+)
+_MINE = deliveries.c.attempt == bindparam("b_attempt")
+_OF = (*_SPAN, _MINE)
+_IN_DOUBT = select(deliveries.c.position).where(*_OF, deliveries.c.state == "in_doubt")
+_NOT_LEFT = select(deliveries.c.position).where(
+    *_SPAN, or_(~_MINE, ~in_states(deliveries.c.state, tuple(sorted(LEFT))))
+)
+_COUNT_LAG = (
+    update(attempts)
+    .where(
+        attempts.c.send_id == bindparam("b_send"),
+        attempts.c.batch == bindparam("b_batch"),
+        attempts.c.state == "in_doubt",
+        attempts.c.doubt_at < bindparam("b_over_at", type_=Instant()),
     )
-
-
-def _of(attempt: Attempt) -> ColumnElement[bool]:
-    return and_(_span(attempt), deliveries.c.attempt == attempt.id)
+    .values(doubt_at=bindparam("b_over_at", type_=Instant()))
+)

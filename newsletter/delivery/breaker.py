@@ -17,7 +17,6 @@ from sqlalchemy import (
     case,
     exists,
     func,
-    literal,
     or_,
     select,
     update,
@@ -57,6 +56,16 @@ _CLAIM = (
         # So that the failure of this try is known for one.
         retry_at=case((_ASTRAY, _NOW), else_=breakers.c.retry_at),
     )
+)
+_COUNT_FAILURE = (
+    update(breakers)
+    .where(breakers.c.provider == bindparam("b_provider"))
+    .values(
+        failures=breakers.c.failures + 1,
+        failing_since=func.coalesce(breakers.c.failing_since, _NOW),
+        reason=bindparam("b_reason"),
+    )
+    .returning(breakers.c.failures, breakers.c.state)
 )
 _GIVE_UP = (
     update(breakers)
@@ -192,18 +201,9 @@ def _fail(
     reason: str,
     started_at: datetime,
 ) -> None:
-    now = literal(runtime.clock.now(), Instant())
     _ensure_row(connection, provider)
-    row = connection.execute(
-        update(breakers)
-        .where(breakers.c.provider == provider)
-        .values(
-            failures=breakers.c.failures + 1,
-            failing_since=func.coalesce(breakers.c.failing_since, now),
-            reason=reason,
-        )
-        .returning(breakers.c.failures, breakers.c.state)
-    ).one()
+    values = {"b_provider": provider, "b_now": runtime.clock.now(), "b_reason": reason}
+    row = connection.execute(_COUNT_FAILURE, values).one()
     if row.state == "open":
         _again(connection, runtime, provider, reason, started_at)
     elif row.failures >= runtime.workspace.settings.delivery.breaker_after:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, select, update
 
 from newsletter.delivery.attempts import attempt_key
 from newsletter.delivery.leases import worked_on
@@ -35,6 +35,17 @@ _PROBES = 3  # batches of a send that the provider is asked about, and its last 
 _LEDGER = select(ledger)
 _QUARANTINE = select(ledger.c.quarantine)
 _QUARANTINE_AND_RESTORE = select(ledger.c.quarantine, ledger.c.restored_at)
+_COUNT = (
+    update(ledger)
+    .values(sequence=ledger.c.sequence + 1)
+    .where(ledger.c.quarantine == "")
+    .returning(ledger.c.database, ledger.c.sequence, ledger.c.former)
+)
+_OPEN = select(batches.c.number, batches.c.tries, batches.c.provider).where(
+    batches.c.send_id == bindparam("b_send"), batches.c.state == "open"
+)
+_FIRST_OPEN = _OPEN.order_by(batches.c.number).limit(_PROBES)
+_LAST_OPEN = _OPEN.order_by(batches.c.number.desc()).limit(1)
 _HAS_SENDS = select(exists(sends))
 _TO_TAKE_UP = select(sends).where(is_due() | worked_on()).order_by(sends.c.id)
 
@@ -145,13 +156,7 @@ def count_attempt(connection: Connection, seen: Position | None) -> Position:
     The count grows by one with each attempt, whoever makes it, so that it must be beyond a mark
     that was there already. Raises `NotCounted`: then the transaction is to be given up.
     """
-    statement = (
-        update(ledger)
-        .values(sequence=ledger.c.sequence + 1)
-        .where(ledger.c.quarantine == "")
-        .returning(ledger.c.database, ledger.c.sequence, ledger.c.former)
-    )
-    row = connection.execute(statement).one_or_none()
+    row = connection.execute(_COUNT).one_or_none()
     if row is None:
         raise NotCounted(None)
     position = Position(row.database, row.sequence)
@@ -361,10 +366,8 @@ def _probes(connection: Connection, send: Row[Any], key: bytes) -> list[_Probe]:
     """The next tries of the first open batches and of the last one."""
     found: list[tuple[int, int, str | None]] = [(1, 0, None)]
     if send.filled_at is not None:
-        columns = (batches.c.number, batches.c.tries, batches.c.provider)
-        open_ones = select(*columns).where(batches.c.send_id == send.id, batches.c.state == "open")
-        first = connection.execute(open_ones.order_by(batches.c.number).limit(_PROBES)).all()
-        last = connection.execute(open_ones.order_by(batches.c.number.desc()).limit(1)).all()
+        first = connection.execute(_FIRST_OPEN, {"b_send": send.id}).all()
+        last = connection.execute(_LAST_OPEN, {"b_send": send.id}).all()
         found = [(row.number, row.tries, row.provider) for row in dict.fromkeys([*first, *last])]
     return [
         _Probe(

@@ -32,7 +32,7 @@ from newsletter.delivery import breaker, counting
 from newsletter.delivery.attempts import count_lag_from, doubt, scrub
 from newsletter.delivery.canary import released
 from newsletter.delivery.failover import OPEN, Admission, being_settled, may_take
-from newsletter.delivery.transitions import delivery_move
+from newsletter.delivery.transitions import delivery_move, in_states
 from newsletter.store import notify
 from newsletter.store.schema import attempts, batches, deliveries, sends
 from newsletter.store.types import Instant
@@ -202,8 +202,8 @@ def unfinished() -> ColumnElement[bool]:
 
 
 def is_cancelled(connection: Connection, lease: Lease) -> bool:
-    state = select(sends.c.state).where(sends.c.id == lease.send_id)
-    return bool(connection.execute(state).scalar_one() == "cancelled")
+    state = connection.execute(_STATE, {"b_send": lease.send_id}).scalar_one()
+    return bool(state == "cancelled")
 
 
 def cancel_rest(connection: Connection, lease: Lease, now: datetime) -> bool:
@@ -257,10 +257,8 @@ def _is_doubtful(connection: Connection, lease: Lease) -> bool:
 
 def failing_since(connection: Connection, lease: Lease) -> datetime | None:
     """Since when the batch has made no progress; None while it does."""
-    query = select(batches.c.failing_since).where(
-        batches.c.send_id == lease.send_id, batches.c.number == lease.number
-    )
-    since: datetime | None = connection.execute(query).scalar_one()
+    key = {"b_send": lease.send_id, "b_number": lease.number}
+    since: datetime | None = connection.execute(_FAILING_SINCE, key).scalar_one()
     return since
 
 
@@ -283,34 +281,13 @@ def break_lease(
     `over_at` is when that request has surely ended.
     """
     # Before the batch, as whoever writes an outcome down takes them in this order too.
-    unsettled = (attempts.c.send_id == send_id) & (attempts.c.batch == number)
-    unsettled &= attempts.c.state.in_(["started", "in_doubt"])
-    locked = select(attempts.c.id).where(unsettled).order_by(attempts.c.number)
-    connection.execute(locked.with_for_update())
-    statement = (
-        update(batches)
-        .where(
-            batches.c.send_id == send_id,
-            batches.c.number == number,
-            batches.c.state == "leased",
-            batches.c.lease_token == token,
-        )
-        .values(
-            state="open",
-            lease_holder=None,
-            lease_until=None,
-            lease_token=batches.c.lease_token + 1,
-            not_before=None,
-        )
-    )
-    if connection.execute(statement).rowcount != 1:
+    key = {"b_send": send_id, "b_number": number}
+    connection.execute(_LOCK_UNSETTLED, key)
+    if connection.execute(_BREAK, {**key, "b_token": token}).rowcount != 1:
         return False
     # It may have been repeating one of these under its key.
     count_lag_from(connection, send_id, number, over_at)
-    query = select(attempts.c.id).where(
-        attempts.c.send_id == send_id, attempts.c.batch == number, attempts.c.state == "started"
-    )
-    for attempt in connection.execute(query).scalars().all():
+    for attempt in connection.execute(_STARTED, key).scalars().all():
         doubt(
             connection,
             attempt,
@@ -346,6 +323,27 @@ ALL = select(
     *(batches.c.send_id, batches.c.number),
     *(batches.c.lease_token, batches.c.lease_holder, batches.c.lease_until),
 ).where(unfinished(), batches.c.state == "leased")
+_STATE = select(sends.c.state).where(sends.c.id == bindparam("b_send"))
+_FAILING_SINCE = select(batches.c.failing_since).where(*_ONE)
+_OF_BATCH = (attempts.c.send_id == bindparam("b_send"), attempts.c.batch == bindparam("b_number"))
+_LOCK_UNSETTLED = (
+    select(attempts.c.id)
+    .where(*_OF_BATCH, in_states(attempts.c.state, ("started", "in_doubt")))
+    .order_by(attempts.c.number)
+    .with_for_update()
+)
+_STARTED = select(attempts.c.id).where(*_OF_BATCH, attempts.c.state == "started")
+_BREAK = (
+    update(batches)
+    .where(*_HELD)
+    .values(
+        state="open",
+        lease_holder=None,
+        lease_until=None,
+        lease_token=batches.c.lease_token + 1,
+        not_before=None,
+    )
+)
 _LOCK_HELD = select(batches.c.number).where(*_HELD).with_for_update()
 _COUNT_TRY = (
     update(batches)
