@@ -419,8 +419,10 @@ class _Engine:
         if self.tasks:
             return True
         now = runtime.clock.now()
-        with runtime.store.read() as connection:
-            wake = next_wake(connection, runtime, now, self.lane_settings())
+        wake = None
+        if self.met:  # else there is no batch that could be waited for
+            with runtime.store.read() as connection:
+                wake = next_wake(connection, runtime, now, self.lane_settings())
         wake_at = wake.at if wake and wake.is_within(runtime.policy.patience, now) else None
         ask_at = self.questions.next_at()  # what could go now may be waiting for that
         if ask_at is not None:

@@ -42,13 +42,14 @@ _TRIGGERS = {
         NEW.send_id, NEW.position, '', NEW.state, NEW.email, NEW.subscriber_id); END""",
     "deliveries_moved": """AFTER UPDATE OF state ON deliveries
         WHEN OLD.state IS NOT NEW.state BEGIN SELECT note('delivery',
-        NEW.send_id, NEW.position, OLD.state, NEW.state, NEW.reason, NEW.attempt); END""",
+        NEW.send_id, NEW.position, OLD.state, NEW.state, NEW.reason, ifnull(NEW.attempt, '')); END""",
     "attempts_made": """AFTER INSERT ON attempts BEGIN SELECT note('attempt',
         NEW.send_id, NEW.batch, '', NEW.state, NEW.id, NEW.positions); END""",
     "attempts_moved": """AFTER UPDATE OF state ON attempts BEGIN SELECT note('attempt',
         NEW.send_id, NEW.batch, OLD.state, NEW.state, NEW.id, NEW.reason); END""",
     "batches_moved": """AFTER UPDATE OF state ON batches BEGIN SELECT note('batch',
-        NEW.send_id, NEW.number, OLD.state, NEW.state, NEW.lease_holder, NEW.lease_token); END""",
+        NEW.send_id, NEW.number, OLD.state, NEW.state, ifnull(NEW.lease_holder, ''),
+        NEW.lease_token); END""",
     "sends_moved": """AFTER UPDATE OF state ON sends BEGIN SELECT note('send',
         NEW.id, 0, OLD.state, NEW.state, NEW.reason, ''); END""",
     "quarantined": """AFTER UPDATE OF quarantine ON ledger
@@ -121,8 +122,7 @@ class Database:
         connection.create_function("note", 7, self._note)
 
     def _note(self, *row: Any) -> None:
-        told = [field if isinstance(field, int) else field or "" for field in row]
-        self.pending.append(Change(*told))
+        self.pending.append(Change._make(row))
 
     def reset(self) -> None:
         """As a run begins with it."""
