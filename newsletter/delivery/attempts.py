@@ -121,8 +121,14 @@ def doubtful_attempt(connection: Connection, send_id: int, batch: int) -> Attemp
     return None if found is None else load_attempt(connection, found)
 
 
-def open_attempt(connection: Connection, attempt: Attempt, number: int, provider: str) -> None:
-    """Write a try down before it is made; its rows, all pending, become `sending`."""
+def open_attempt(
+    connection: Connection, attempt: Attempt, number: int, provider: str, *, whoever: bool = False
+) -> None:
+    """Write a try down before it is made; its rows, all pending, become `sending`.
+
+    Raises `RowsMoved` where one of them is not, or of somebody who left; those count as well with
+    `whoever`, for a try that was made and is not known.
+    """
     connection.execute(
         _INSERT,
         {
@@ -137,9 +143,8 @@ def open_attempt(connection: Connection, attempt: Attempt, number: int, provider
             "started_at": attempt.started_at,
         },
     )
-    moved = open_rows(
-        connection, attempt.send_id, attempt.id, attempt.positions, attempt.started_at
-    )
+    one = (attempt.send_id, attempt.id, attempt.positions, attempt.started_at)
+    moved = open_rows(connection, *one, whoever=whoever)
     if moved != len(attempt.positions):
         raise RowsMoved(f"{moved} of {len(attempt.positions)} rows may still be sent")
 

@@ -127,7 +127,8 @@ class _Batch:
         if skipped:
             self._credit(attempt, provider)
         else:
-            open_attempt(self.connection, attempt, self.tries, provider)
+            # Some of whom the provider has may have left since.
+            open_attempt(self.connection, attempt, self.tries, provider, whoever=True)
         return attempt
 
     def _credit(self, attempt: Attempt, provider: str) -> None:

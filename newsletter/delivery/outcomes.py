@@ -22,6 +22,7 @@ from sqlalchemy import (
     bindparam,
     literal_column,
     text,
+    true,
     update,
 )
 
@@ -100,18 +101,27 @@ def _open(who: ColumnElement[bool]) -> Update:
 
 
 _OPEN = _open(~has_left())
+_OPEN_WHOEVER = _open(true())
 
 
 def open_rows(
-    connection: Connection, send_id: int, attempt: str, positions: Iterable[int], now: datetime
+    connection: Connection,
+    send_id: int,
+    attempt: str,
+    positions: Iterable[int],
+    now: datetime,
+    *,
+    whoever: bool = False,
 ) -> int:
     """Pending rows become `sending` under an attempt; how many were still pending.
 
     Nobody's row does who has left: that is asked here, by the statement that binds the attempt.
+    With `whoever` theirs do too: of an attempt that was made long ago.
     """
     when = to_microseconds(now)
     spans = [(send_id, attempt, lo, hi, when) for lo, hi in to_ranges(positions)]
-    return run_many(connection, _OPEN, (*_SPAN, "b_now"), spans)
+    statement = _OPEN_WHOEVER if whoever else _OPEN
+    return run_many(connection, statement, (*_SPAN, "b_now"), spans)
 
 
 def accept_rows(

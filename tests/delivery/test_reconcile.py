@@ -160,6 +160,24 @@ def test_restored_in_mid_send_nobody_gets_it_twice_and_nobody_is_missed(real: Re
     check_everybody(real)
 
 
+@pytest.mark.slow
+def test_who_left_after_the_dump_and_had_got_it_is_found_as_well(real: Real) -> None:
+    schedule_send(real.world.store, at=datetime.now(UTC))
+    assert real.run(requests=2) == ""
+    dump = real.database.dump(real.world.store)
+    assert real.run(requests=3) == ""
+    real.put_back(dump)
+    leaving = f"reader{3 * BATCH}@example.com"
+    assert real.received()[leaving] == 1
+    real.world.leave(leaving)
+    assert "missing" in real.run()
+    done = real.reconcile()
+    assert done.released, done.reason
+    assert [vars_of(each) for each in done.sends] == [("milia.1", 5 * BATCH, 3 * BATCH, 0)]
+    assert real.run() == ""
+    check_everybody(real)
+
+
 def vars_of(each: Any) -> tuple[str, int, int, int]:
     return each.send, each.found, each.unsent, each.in_doubt
 

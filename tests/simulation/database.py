@@ -42,7 +42,8 @@ _TRIGGERS = {
         NEW.send_id, NEW.position, '', NEW.state, NEW.email, NEW.subscriber_id); END""",
     "deliveries_moved": """AFTER UPDATE OF state ON deliveries
         WHEN OLD.state IS NOT NEW.state BEGIN SELECT note('delivery',
-        NEW.send_id, NEW.position, OLD.state, NEW.state, NEW.reason, ifnull(NEW.attempt, '')); END""",
+        NEW.send_id, NEW.position, OLD.state, NEW.state, NEW.reason,
+        ifnull(NEW.attempt, '')); END""",
     "attempts_made": """AFTER INSERT ON attempts BEGIN SELECT note('attempt',
         NEW.send_id, NEW.batch, '', NEW.state, NEW.id, NEW.positions); END""",
     "attempts_moved": """AFTER UPDATE OF state ON attempts BEGIN SELECT note('attempt',
