@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -255,9 +255,22 @@ def accept_found(
 ) -> None:
     """A look-up found messages of an attempt in doubt: position → provider message id."""
     rising = {place: found[place] for place in sorted(found)}
+    state, missed = connection.execute(_LOCKED, {"b_attempt": attempt.id}).one()
+    if state == "settled":  # by a person, while the look-up was under way
+        _credit_found(connection, attempt, rising, from_ranges(missed or []))
     accept_rows(connection, attempt.send_id, attempt.id, rising, now)
     scrub(connection, attempt.send_id, attempt.positions[0], attempt.positions[-1])
     forget(connection, attempt.send_id, attempt.batch)
+
+
+def _credit_found(
+    connection: Connection, attempt: Attempt, found: Collection[int], missed: Sequence[int]
+) -> None:
+    """The attempt was settled as not accepted for some whose messages are there."""
+    left = [place for place in missed if place not in found]
+    values = {"b_attempt": attempt.id, "b_refused": to_ranges(left)}
+    connection.execute(_CREDIT, values)
+    give_back(connection, attempt.id, len(left) - len(missed))
 
 
 def move_rows(
@@ -328,6 +341,11 @@ _OF = (*_SPAN, _MINE)
 _IN_DOUBT = select(deliveries.c.position).where(*_OF, deliveries.c.state == "in_doubt")
 _NOT_LEFT = select(deliveries.c.position).where(
     *_SPAN, or_(~_MINE, ~in_states(deliveries.c.state, tuple(sorted(LEFT))))
+)
+_CREDIT = (
+    update(attempts)
+    .where(attempts.c.id == bindparam("b_attempt"))
+    .values(not_accepted=bindparam("b_refused"))
 )
 _COUNT_LAG = (
     update(attempts)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from newsletter.providers.base import Prepared, may_leave
+from newsletter.delivery import pause, resolve
+from newsletter.providers.base import Found, Prepared, may_leave
 from newsletter.store import Store
 from newsletter.workspace import Workspace
-from support.ledger import lost_before, make_world
+from support.ledger import lost_after, lost_before, make_world
 
 
 def test_a_repeat_does_not_leave_once_its_lease_is_over(
@@ -54,3 +55,25 @@ def test_the_lag_is_counted_from_the_last_repeat(
     _, repeat, anew = ended
     assert anew - repeat >= lag
     assert world.provider.received.total() == 3
+
+
+def test_what_a_look_up_finds_counts_though_a_person_gave_it_up_meanwhile(
+    workspace: Workspace, sqlite_store: Store, clock: Any
+) -> None:
+    """The rows were accepted, but their attempt was for nobody: the ledger did not verify."""
+    world = make_world(workspace, sqlite_store, clock, 4)
+    world.provider.faults = [lost_after]
+    find = world.provider.find
+
+    async def meanwhile(key: str, **more: Any) -> Found:
+        found: Found = await find(key, **more)
+        if found.messages and world.counts().get("in_doubt"):
+            with sqlite_store.begin() as connection:
+                pause(connection, "milia.1", clock.now())
+                resolve(connection, "milia.1", "abandon", clock.now())
+        return found
+
+    world.provider.find = meanwhile
+    world.run()
+    assert world.counts() == {"total": 4, "accepted": 4}
+    assert world.verify() == []
