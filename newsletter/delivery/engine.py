@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from newsletter.delivery.counting import keep_counts
 from newsletter.delivery.ending import finish_sends
 from newsletter.delivery.filling import fill_more, load_compiled
 from newsletter.delivery.jobs import Job, commit
+from newsletter.delivery.lanes import Lane
 from newsletter.delivery.launching import Launch, Outrun, next_batch
 from newsletter.delivery.notices import hold
 from newsletter.delivery.runtime import DeliveryRuntime
@@ -38,8 +39,7 @@ from newsletter.delivery.sending import send_rows
 from newsletter.delivery.settling import settle
 from newsletter.delivery.start import start_send
 from newsletter.delivery.waking import next_change, next_wake
-from newsletter.errors import NewsletterError, Unreachable
-from newsletter.providers.base import Provider
+from newsletter.errors import NewsletterError
 from newsletter.settings import ProviderSettings
 from newsletter.store.schema import sends
 
@@ -47,7 +47,6 @@ _log = logging.getLogger(__name__)
 _SHORTEST_REST = 0.02
 # Batches looked at before others get their turn: many may have nobody left to write to.
 _AT_ONCE = 100
-_CLOCKS_DIFFER = timedelta(minutes=1)
 _HOW_THEY_END = (
     select(sends.c.send, sends.c.state)
     .where(sends.c.id.in_(bindparam("b_sends", expanding=True)))
@@ -63,29 +62,6 @@ class RunReport:
     held: list[str] = field(default_factory=list)
     batches: int = 0
     quarantine: str = ""  # why nothing may be sent from this database
-
-
-@dataclass
-class _Lane:
-    """One provider's requests in flight, and whose turn is next."""
-
-    provider: Provider
-    busy: int = 0  # batches: those whose requests are in flight, and the next one
-    turns: list[int] = field(default_factory=list)  # send ids; the next one's turn is first
-    slots: asyncio.Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.slots = asyncio.Semaphore(self.provider.settings.in_flight)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no further batch is prepared: there is one whose request waits for a slot.
-
-        None waits where a rate is kept, as two of them might then leave at once.
-        """
-        settings = self.provider.settings
-        ahead = 0 if settings.rate is not None or settings.domain_rates else 1
-        return self.busy >= settings.in_flight + ahead
 
 
 async def run_due(runtime: DeliveryRuntime) -> RunReport:
@@ -108,7 +84,7 @@ class _Engine:
         self.runtime = runtime
         self.report = RunReport()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.lanes: dict[str, _Lane] = {}
+        self.lanes: dict[str, Lane] = {}
         self.letters: dict[int, Letter] = {}
         self.held_leases: set[tuple[int, int, int]] = set()
         self.live: list[tuple[int, str]] = []
@@ -184,7 +160,8 @@ class _Engine:
         # Before any of them is held, as the report tells of those too.
         self.met = {row.id for row in look.sends}
         self.seen |= self.met
-        broken = look.chores.leases and self.break_lost_leases(now)
+        lost = housekeeping.break_lost_leases
+        broken = look.chores.leases and lost(runtime, self.held_leases, now)
         starting = list(filter(self.questions.allow, look.due))
         for send_id in starting:
             start_send(runtime, send_id, lambda name: self.open_lane(name).provider)
@@ -228,43 +205,10 @@ class _Engine:
         if removal is not None:
             self.tasks.add(asyncio.ensure_future(removal))
 
-    def break_lost_leases(self, now: datetime) -> bool:
-        """Open the batches of workers that are gone; what they had begun is in doubt.
-
-        True if there was one, whoever opened it.
-        """
-        runtime = self.runtime
-        broken = False
-        with runtime.store.read() as connection:
-            held = leases.all_leases(connection)
-        timeouts = [entry.timeout for entry in runtime.workspace.settings.providers]
-        longest = max(timeouts, default=timedelta(0))
-        for send_id, number, token, holder, until in held:
-            if (send_id, number, token) in self.held_leases:
-                continue
-            # A lease of ours that we do not hold is of an earlier run that failed.
-            ended = holder == runtime.holder or runtime.gone(holder)
-            # So far ahead no clock but a wrong one has put it, perhaps ours.
-            astray = until > now + runtime.workspace.settings.delivery.lease + _CLOCKS_DIFFER
-            if until > now and not ended and not astray:
-                continue
-            # Who only lost touch with the database may have a request under way for a time-out.
-            over_at = now if ended else max(now, until) + longest
-            broken = True
-            try:
-                with runtime.store.begin() as connection:
-                    leases.break_lease(connection, send_id, number, token, now, over_at=over_at)
-            except Unreachable as error:  # if it answers nothing else, what follows says so
-                _log.warning("batch %d is taken over at the next look: %s", number, error)
-                return broken
-            _log.warning("took over batch %d of send %d from %s", number, send_id, holder)
-        return broken
-
     # --- work -----------------------------------------------------------------------------------
 
     async def fill_on(self) -> bool:
-        """Make rows that a large send is missing, beside what is in flight; where nothing is, true
-        if there were any."""
+        """Make rows that a large send is missing, beside what is in flight; true where nothing is."""
         if not self.filling or not self.fill.done():
             return False
         if not self.tasks:
@@ -295,7 +239,7 @@ class _Engine:
             self.keep_at = None
         return launched
 
-    async def launch_one(self, lane: _Lane) -> bool:
+    async def launch_one(self, lane: Lane) -> bool:
         """Lease one batch, each send in its turn, and start its task.
 
         Whether and which one may go is asked in `launching.next_batch`, and nowhere else.
@@ -318,13 +262,13 @@ class _Engine:
             return True
         return False
 
-    def next_batch(self, lane: _Lane, send_id: int) -> Launch | None:
+    def next_batch(self, lane: Lane, send_id: int) -> Launch | None:
         runtime = self.runtime
         with runtime.store.begin() as connection:
             now = runtime.clock.now()
             return next_batch(connection, runtime, lane.provider, send_id, now, busy=lane.busy)
 
-    def _start(self, lane: _Lane, job: Job, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, lane: Lane, job: Job, work: Coroutine[Any, Any, None]) -> None:
         lease = (job.lease.send_id, job.lease.number, job.lease.token)
         self.held_leases.add(lease)
         lane.busy += 1
@@ -339,13 +283,13 @@ class _Engine:
 
         task.add_done_callback(ended)
 
-    def open_lane(self, name: str) -> _Lane:
+    def open_lane(self, name: str) -> Lane:
         """The provider's lane. Raises a `NewsletterError` where settings or secrets are missing."""
         if name not in self.lanes:
-            self.lanes[name] = _Lane(self.runtime.open_provider(name))
+            self.lanes[name] = Lane(self.runtime.open_provider(name))
         return self.lanes[name]
 
-    def lane(self, name: str) -> _Lane | None:
+    def lane(self, name: str) -> Lane | None:
         """The provider's lane; where there is none, its sends are held."""
         try:
             return self.open_lane(name)
