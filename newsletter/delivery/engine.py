@@ -208,7 +208,7 @@ class _Engine:
     # --- work -----------------------------------------------------------------------------------
 
     async def fill_on(self) -> bool:
-        """Make rows that a large send is missing, beside what is in flight; true where nothing is."""
+        """Fill a large send beside what is in flight; where nothing is, true if rows were made."""
         if not self.filling or not self.fill.done():
             return False
         if not self.tasks:
