@@ -225,9 +225,9 @@ class _Reconciler:
                 move_send(connection, send.id, back, reason=send.reason)
 
     def _hold_unasked(self, send: Row[Any]) -> None:
-        """Also one that is paused: who resumes it is to know."""
+        """Also one that is paused, or held for another reason: who resumes it is to know."""
         with self.runtime.store.begin() as connection:
-            if send.state == "paused":
+            if send.state in {"paused", "held"}:
                 move_send(connection, send.id, "reschedule")
             hold(
                 connection,

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select, update
 
 from newsletter.clock import SystemClock
-from newsletter.delivery import Reconciled, cancel, quarantine, reconcile, resolve
+from newsletter.delivery import Reconciled, cancel, quarantine, reconcile, resolve, resume
 from newsletter.delivery.mark import FileMark
 from newsletter.providers import open_provider, provider_named
 from newsletter.providers.base import Found, FoundSend, Outcome, Prepared, SentMessage
@@ -492,6 +492,28 @@ def test_a_due_send_is_held_and_a_later_one_kept_where_nobody_can_be_asked(
     assert "nobody can tell" in world.status()["reason"]
     assert go(world) == ""
     assert world.provider.received == everybody(PEOPLE)
+    world.store.close()
+
+
+def test_who_resumes_a_send_that_was_held_before_the_dump_is_told_that_it_may_have_been_sent(
+    workspace: Workspace, sqlite_store: Store, clock: Any, tmp_path: Path
+) -> None:
+    world = make_world(
+        workspace, sqlite_store, clock, people=PEOPLE, batch_size=BATCH, lookup=False
+    )
+    with world.store.begin() as connection:
+        connection.execute(update(sends).values(state="held", reason="found after its time"))
+    database = Database(world.store, tmp_path)
+    dump = database.dump(world.store)
+    with world.store.begin() as connection:
+        resume(connection, "milia.1", clock.now())
+    assert go(world) == ""
+    assert world.provider.received == everybody(PEOPLE)
+    world.store = database.put_back(world.store, dump)
+    assert go(world) != ""
+    assert catch_up(world).released
+    assert world.status()["state"] == "held"
+    assert "nobody can tell" in world.status()["reason"]
     world.store.close()
 
 
