@@ -194,7 +194,6 @@ class Checker:
         self.person_of = {row.position: row.subscriber_id for row in rows}
         self.eligible = sorted([*self.person_of.values(), *waiting])
         self.told_of.clear()
-        self.dropped.clear()
 
     # --- at the end -------------------------------------------------------------------------------
 
