@@ -505,9 +505,11 @@ def test_an_outcome_that_cannot_be_written_is_written_later(world):
         store.failing = set(range(store.begun + 1, store.begun + 6))
 
     here.provider.during = answer
-    here.run(store=store)
-    assert len(here.provider.requests) == 1
+    with suppress(Unreachable):  # looking for another batch fails as well
+        here.run(store=store)
     assert here.counts() == {"total": 4, "accepted": 4}
+    here.run()
+    assert len(here.provider.requests) == 1
     assert here.status()["state"] == "sent"
 
 
