@@ -85,7 +85,8 @@ def tables() -> Iterator[str]:
     yield f"## A send to {PEOPLE:,} people, with the whole ledger"
     yield ""
     yield (
-        "`ours` is the real engine from the start of the send to its end, 4 requests in flight."
+        "`ours` is the real engine from the start of the send to its end, 4 requests in flight; its"
+        " process has sent a small issue before, as a worker has."
         " `bare` is a loop over httpx and orjson.dumps with no database, 4 in flight; `httpx alone`"
         " posts one encoded body over and over; `anymail` is a loop over django-anymail's backend"
         " with merge data. All talk to the same local server in turn, which accepts everything."

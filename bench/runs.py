@@ -19,10 +19,8 @@ from typing import Any
 
 from bench.sink import ask_sink
 from bench.workspaces import ISSUE, add_audience, make_workspace
-from newsletter.clock import SystemClock
 from newsletter.delivery import status
 from newsletter.errors import NewsletterError
-from newsletter.scheduling import schedule
 from newsletter.store import Store, open_store
 from newsletter.store.schema import batches
 from newsletter.workspace import Workspace
@@ -46,11 +44,9 @@ class Sent:
 
 def ours(form: str, database: str, sink: str, people: int, *, ask: bool = False) -> Sent:
     """Send the issue to `people`; with `ask`, ask for its status meanwhile, ten times a second."""
-    ask_sink(sink, "/reset")
     with tempfile.TemporaryDirectory() as folder:
         workspace, store = make_workspace(Path(folder), form, database, sink)
         add_audience(store, people)
-        schedule(workspace, store, SystemClock(), ISSUE, offline=True)
         asked: list[float] = []
         over = threading.Event()
         asking = threading.Thread(target=_ask, args=(workspace, asked, over))

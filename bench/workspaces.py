@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import insert, text
+from sqlalchemy import insert, literal, select, text
 
 from newsletter.clock import SystemClock
 from newsletter.settings import load_settings
 from newsletter.store import Store, open_store
-from newsletter.store.schema import subscribers
+from newsletter.store.schema import segment_members, subscribers
 from newsletter.workspace import Workspace
 
 ISSUE = "bench"
+#: An issue for a few of the audience, which goes first: a worker has sent others before.
+EARLIER = "earlier"
+_FEW = 20
 HTML_BYTES = 50_000
 _ROWS = 20_000  # written at once
 
@@ -51,12 +54,17 @@ _PARAGRAPH = (
 def make_workspace(root: Path, form: str, database: str, sink: str) -> tuple[Workspace, Store]:
     """A workspace whose provider is the sink, with an issue of about 50 KB of HTML."""
     kind, more = FORMS[form]
-    for folder in ("content/articles", "content/tips", f"issues/{ISSUE}", "templates", "var"):
+    issues = (f"issues/{ISSUE}", f"issues/{EARLIER}")
+    for folder in ("content/articles", "content/tips", *issues, "templates", "var"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     settings = _SETTINGS.format(kind=kind, database=database, sink=sink, more=more)
     (root / "newsletter.toml").write_text(settings, encoding="utf-8")
     workspace = Workspace(root, load_settings(root / "newsletter.toml"))
-    (root / "issues" / ISSUE / "issue.md").write_text(_issue(workspace), encoding="utf-8")
+    issue = _issue(workspace)
+    (root / "issues" / ISSUE / "issue.md").write_text(issue, encoding="utf-8")
+    (root / "issues" / EARLIER / "issue.md").write_text(
+        issue.replace("---\n", "---\naudience: few\n", 1), encoding="utf-8"
+    )
     return workspace, open_store(database, root)
 
 
@@ -110,5 +118,8 @@ def add_audience(store: Store, people: int) -> None:
                 for n in range(start, min(start + _ROWS, people))
             ]
             connection.execute(insert(subscribers), rows)
+        few = select(literal("few"), subscribers.c.id).where(subscribers.c.id <= _FEW)
+        listed = insert(segment_members).from_select(["segment", "subscriber_id"], few)
+        connection.execute(listed)
         if not store.is_sqlite:
             connection.execute(text("ANALYZE subscribers"))
