@@ -129,10 +129,15 @@ def _form_rows(
 def with_latency() -> Iterator[str]:
     yield "## A provider that takes 100 ms to answer"
     yield ""
-    yield "No rate limit; the limit is requests in flight × recipients a request / 100 ms."
+    yield (
+        "No rate limit; the limit is requests in flight × recipients a request / 100 ms, as if a"
+        " request took no time to leave. The rate is from the first request to the end of the send."
+    )
     yield ""
-    yield "| form | database | in flight | a request | limit | ours | of the limit |"
-    yield "|---|---|---:|---:|---:|---:|---:|"
+    yield (
+        "| form | database | in flight | a request | limit | ours | of the limit | first request |"
+    )
+    yield "|---|---|---:|---:|---:|---:|---:|---:|"
     with running_sink(latency=0.1) as sink, databases() as make_database:
         for form in ("sendgrid", "postmark", "mailbox"):
             for engine in ("sqlite", "postgresql"):

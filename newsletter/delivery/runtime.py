@@ -48,9 +48,9 @@ class Policy:
     patience: timedelta | None = None
     # How often an idle engine looks for work that another process has made.
     poll: timedelta = timedelta(seconds=1)
-    # Recipients whose rows are made in one transaction while the send is under way: some tenths of
-    # a second, in which SQLite's one writer is kept busy.
-    part: int = 50_000
+    # Recipients whose rows are made in one transaction while the send is under way: some hundredths
+    # of a second, in which SQLite's one writer, and with it everything else, waits.
+    part: int = 10_000
 
     def wait(self, failures: int, rng: random.Random) -> timedelta:
         """The pause after the n-th failure in a row: between half and all of the doubled wait."""

@@ -24,6 +24,8 @@ from newsletter.providers.base import Answered, Deferred, Outcome, Prepared, Unk
 from newsletter.store.schema import attempts, deliveries
 
 _log = logging.getLogger(__name__)
+#: Seconds in which a request that waited for a slot leaves, before the answer is written down.
+_TURN = 0.001
 
 
 async def send_rows(job: Job, rows: list[Any]) -> None:
@@ -76,7 +78,7 @@ async def _attempt_at(job: Job, rows: list[Any], *, kept: bool) -> None:
         if _may_hold_up(outcome):
             await _record(job, attempt, outcome)
             return
-    await asyncio.sleep(0)  # whose request waited for the slot sends it first
+    await asyncio.sleep(_TURN)
     await _record(job, attempt, outcome)
 
 

@@ -22,6 +22,7 @@ from newsletter.providers.network import DeadlineNetwork, deadline
 from newsletter.providers.pieces import Body, chunks
 
 _CONNECT_SECONDS = 10.0
+_LONGEST_TURN = 0.1  # seconds
 _MAX_ANSWER = 10_000_000
 _MAX_CONNECTIONS = 128  # twice what `in_flight` may be: nobody waits for a place
 # Shorter than servers keep theirs: a connection that the server is about to close is not reused.
@@ -85,6 +86,7 @@ class HttpxTransport:
         self._max_answer = max_answer
         self._ssl = httpx.create_ssl_context(trust_env=False)
         self._client = self._new_client()
+        self._turns = _Turns()
         self._failures = 0
         self._in_use: dict[httpx.AsyncClient, int] = {}
         self._retired: set[httpx.AsyncClient] = set()
@@ -122,7 +124,7 @@ class HttpxTransport:
         body: Body,
         seconds: float,
     ) -> Result:
-        content = _Body(body)
+        content = _Body(body, self._turns)
         try:
             request = client.build_request(
                 method,
@@ -212,6 +214,27 @@ class _TooLate(Exception):
     """The request must not leave any more, and a part of it at least has not."""
 
 
+class _Turns:
+    """Bodies leave one after the other: all at once, each would arrive as late as the last.
+
+    Nobody waits for long: a connection that stands still must not hold up the others.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def take(self) -> bool:
+        """Whether it is one's turn; false where it did not come in time."""
+        try:
+            async with asyncio.timeout(_LONGEST_TURN):
+                return await self._lock.acquire()
+        except TimeoutError:
+            return False
+
+    def give(self) -> None:
+        self._lock.release()
+
+
 class _Body(httpx.AsyncByteStream):
     """A request's body, given out in pieces, and forgotten once the request is over.
 
@@ -219,11 +242,14 @@ class _Body(httpx.AsyncByteStream):
     the garbage collector runs; and a body written at once is copied whole on its way.
     """
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, turns: _Turns) -> None:
         self._body = body
+        self._turns = turns
+        self._has_turn = False
         self.begun = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._has_turn = await self._turns.take()
         for number, chunk in enumerate(chunks(self._body)):
             # An incomplete request is none: what is left of it must not go out later than anybody
             # waits for it, whatever has kept this process from running.
@@ -233,8 +259,15 @@ class _Body(httpx.AsyncByteStream):
                 raise _TooLate("the time for the request was over before all of it had left")
             self.begun = True
             yield chunk
+        self._give_turn()
+
+    def _give_turn(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._turns.give()
 
     def forget(self) -> None:
+        self._give_turn()
         self._body = b""
 
 
