@@ -63,7 +63,7 @@ class Checker:
         self.eligible: list[int] = []  # people when the send started
         self.send_state = "scheduled"
         self.told_of: set[str] = set()  # addresses of which an event was taken in
-        self.dropped: set[int] = set()  # positions that the provider dropped afterwards
+        self.dropped: set[str] = set()  # addresses of which the provider dropped a message
 
     # --- as it goes -------------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class Checker:
                     self._check_claim(change)
                     if change.new == "in_doubt" and who.startswith("reconcile"):
                         # What was told of it since the restore found no attempt in the ledger.
-                        self.told_of.discard(self._address(change.number))
+                        self.told_of.discard(self.address_of(change.number))
                 case "attempt":
                     if not who.startswith("reconcile"):  # it writes down what was made before
                         self._check_begun(change)
@@ -127,7 +127,7 @@ class Checker:
             )
 
     def _check_claim(self, change: Change) -> None:
-        address = self._address(change.number)
+        address = self.address_of(change.number)
         if change.new in LEFT and not self.world.server.count(address):
             self.world.fail(
                 "nothing claimed that is not so",
@@ -167,15 +167,15 @@ class Checker:
                 )
 
     def accepted(self, taken: Acceptance) -> None:
-        position = taken.position
-        allowed = 1 + self.world.editors.resent.get(position, 0)
+        allowed = 1 + self.world.editors.resent.get(taken.address, 0)
         count = self.world.server.count(taken.address)
         if count > allowed:
             self.world.fail(
-                "nobody twice", f"{taken.address} (position {position}) is accepted {count} times"
+                "nobody twice",
+                f"{taken.address} (position {taken.position}) is accepted {count} times",
             )
 
-    def _address(self, position: int) -> str:
+    def address_of(self, position: int) -> str:
         return self.world.outside.addresses[self.person_of[position] - 1]
 
     def read_again(self) -> None:
@@ -225,18 +225,18 @@ class Checker:
 
     def _check_row(self, row: Any, send_state: str) -> None:
         world = self.world
-        has = world.server.count(self._address(row.position))
+        address = self.address_of(row.position)
+        has = world.server.count(address)
         what = f"position {row.position} is {row.state}"
         if row.state in LEFT:
             if not has:
                 world.fail("nothing claimed that is not so", f"{what}; the provider has nothing")
             return
-        excused = row.position in world.editors.excused | self.dropped
+        excused = address in world.editors.excused | self.dropped
         match row.state:
             case "rejected":
                 if has and not excused:
                     world.fail("nothing claimed that is not so", f"{what}; the provider has it")
-                address = self._address(row.position)
                 refused = world.inactive | world.outside.too_large
                 if address not in refused and not excused and row.email:
                     world.fail("nobody missing", f"{what}, and nothing was wrong with them")
@@ -247,7 +247,7 @@ class Checker:
                 if not (left or excused or send_state == "cancelled"):
                     world.fail("nobody missing", f"{what}, but they had not left")
             case "in_doubt":
-                if self._address(row.position) in self.told_of:
+                if address in self.told_of:
                     world.fail("doubts are held", f"{what}, but an event has told of it")
                 if send_state not in {"held", "cancelled"}:
                     world.fail("doubts are held", f"{what}, but the send is {send_state}")

@@ -31,17 +31,21 @@ _DECIDES_AFTER = 6  # resumes of a send whose doubts something could have settle
 
 
 class Editors:
-    """What people do to sends; `resent` is whom they chose to write to again, come what may."""
+    """What people do to sends; `resent` is whom they chose to write to again, come what may.
+
+    People are known by their addresses: a send that is filled anew after a restore may have them
+    at other positions.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.store = OutsideStore(world, "editors")
         self.resumed = 0
-        self.resent: dict[int, int] = {}  # position → times
-        self.abandoned: set[int] = set()
+        self.resent: dict[str, int] = {}  # address → times
+        self.abandoned: set[str] = set()
 
     @property
-    def excused(self) -> set[int]:
+    def excused(self) -> set[str]:
         """Whose doubts a person decided: what they have may differ from what the ledger says."""
         return self.abandoned | set(self.resent)
 
@@ -78,8 +82,8 @@ class Editors:
             world.tell("editors", f"{what}: {error.message}")
             return False
         if how == ("resend",):
-            for position in doubtful:
-                self.resent[position] = self.resent.get(position, 0) + 1
+            for address in doubtful:
+                self.resent[address] = self.resent.get(address, 0) + 1
         if how == ("abandon",):
             self.abandoned.update(doubtful)
         world.tell("editors", what)
@@ -91,9 +95,10 @@ class Editors:
         """Whether the send may have gone already for all that anybody knows: it is left alone."""
         return _RESTORED in connection.execute(_REASON).scalar_one()
 
-    @staticmethod
-    def _in_doubt(connection: Any) -> list[int]:
-        return list(connection.execute(_IN_DOUBT).scalars())
+    def _in_doubt(self, connection: Any) -> list[str]:
+        return [
+            self.world.checker.address_of(each) for each in connection.execute(_IN_DOUBT).scalars()
+        ]
 
     # --- after the faults -------------------------------------------------------------------------
 

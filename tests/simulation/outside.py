@@ -223,7 +223,7 @@ class Outside:
             if kind != "accepted":  # which is left to the answer while a request is under way
                 world.checker.told_of.add(taken.address)
             if kind == "dropped":
-                world.checker.dropped.add(taken.position)
+                world.checker.dropped.add(taken.address)
         except Unreachable:
             world.at(world.loop.time() + 15, self._tell, body, kind, taken)
             return
