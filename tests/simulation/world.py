@@ -215,10 +215,10 @@ class World:
     def _plan(self) -> None:
         for fault in self.scenario.faults:
             match fault.site:
+                case "time" if fault.what == "database restored":
+                    self.at(fault.at - fault.value, self._take_snapshot, fault)
                 case "time":
                     self.at(fault.at, self._strike, fault)
-                    if fault.what == "database restored":
-                        self.at(max(fault.at - fault.value, 0.0), self._take_snapshot)
                 case "recipient":
                     self.outside.afflict(fault)
                 case site:
@@ -276,9 +276,11 @@ class World:
                 return
         self.hit(fault.what)
 
-    def _take_snapshot(self) -> None:
+    def _take_snapshot(self, fault: Fault) -> None:
+        """The restore is planned from here: of two that are due together either may come first."""
         self._snapshot = self.database.snapshot()
         self.tell("plan", "the database is backed up")
+        self.at(fault.at, self._strike, fault)
 
     def _restore(self) -> None:
         """The machine burns down; the database comes back as it was, and so do the workers."""
