@@ -75,7 +75,7 @@ async def _attempt_at(job: Job, rows: list[Any], *, kept: bool) -> None:
         if made is None:
             return
         attempt, outcome = made
-        if _may_hold_up(outcome):
+        if _may_hold_up(outcome) or not _can_be_settled(job):
             await _record(job, attempt, outcome)
             return
     await asyncio.sleep(_TURN)
@@ -84,6 +84,12 @@ async def _attempt_at(job: Job, rows: list[Any], *, kept: bool) -> None:
 
 async def _record(job: Job, attempt: Attempt, outcome: Outcome) -> None:
     await commit(job.runtime, lambda connection: record(connection, job, attempt, outcome))
+
+
+def _can_be_settled(job: Job) -> bool:
+    """Whether an answer that a crash takes with it does no more than cost a question."""
+    capabilities = job.provider.capabilities
+    return capabilities.idempotency is not None or capabilities.lookup
 
 
 def _may_hold_up(outcome: Outcome) -> bool:
