@@ -392,6 +392,12 @@ def test_what_a_vanished_worker_had_begun_is_in_doubt_and_is_settled(world, mean
     assert here.clock.now() - started >= timedelta(seconds=50), "its lease was waited out"
 
 
+def test_an_answer_that_could_not_be_asked_for_again_is_written_down_before_the_next_request(world):
+    here = world(people=12, settings={"in_flight": 1}, **NEITHER)
+    crash_during(here, 2)
+    assert here.counts() == {"total": 12, "pending": 4, "sending": 4, "accepted": 4}
+
+
 @pytest.mark.parametrize(
     ("over", "then"),
     [
