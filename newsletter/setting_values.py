@@ -140,6 +140,17 @@ def _some_time(value: timedelta) -> timedelta:
     return value
 
 
+def _matching(pattern: str, words: str) -> AfterValidator:
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(f"{value!r}: {words}")
+        return value
+
+    return AfterValidator(check)
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 SomeTime = Annotated[Duration, AfterValidator(_some_time)]
 Rate = Annotated[float, BeforeValidator(_parse_rate)]
@@ -152,3 +163,11 @@ Recipients = Annotated[int, Field(ge=1)]
 OneLine = Annotated[str, AfterValidator(_one_line)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Zone = Annotated[str, AfterValidator(_zone)]
+Name = Annotated[
+    str,
+    _matching(r"[A-Za-z0-9][A-Za-z0-9_-]*", "write letters, digits, - and _ only, such as main"),
+]
+Slug = Annotated[
+    str, _matching(r"[a-z0-9][a-z0-9-]*", "write small letters, digits and - only, such as weekly")
+]
+Colour = Annotated[str, _matching(r"#[0-9a-fA-F]{6}", "write a colour such as #a8455f")]

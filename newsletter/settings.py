@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -31,24 +30,33 @@ from pydantic_settings import (
 )
 
 from newsletter.errors import BadInput, Where
+from newsletter.setting_faults import (
+    ENVIRONMENT_PREFIX,
+    describe,
+    of_wrong_type,
+    unreadable_variables,
+)
 from newsletter.setting_values import (
+    Colour,
     Day,
     DomainRates,
     Duration,
+    Name,
     OneLine,
     Percent,
     Rate,
     Recipients,
     Sample,
     SendingHours,
+    Slug,
     SomeTime,
     WebAddress,
     Zone,
 )
 
 FILE_NAME = "newsletter.toml"
-ENVIRONMENT_PREFIX = "NEWSLETTER_"
 NOT_SETTINGS = frozenset({"NEWSLETTER_WORKSPACE", "NEWSLETTER_NOW"})
+_REFERENCE = 'write { env = "NAME" } or { file = "PATH" }'
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -73,12 +81,14 @@ class Secret(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict | Secret):
+            raise ValueError(_REFERENCE)
         return {"literal": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_source(self) -> Secret:
         if sum(source is not None for source in (self.env, self.file, self.literal)) != 1:
-            raise ValueError('write { env = "NAME" } or { file = "PATH" }')
+            raise ValueError(_REFERENCE)
         return self
 
     def reveal(self, root: Path) -> str:
@@ -134,7 +144,7 @@ class Database(Section):
 class ProviderSettings(Section):
     """One `[[providers]]`. `extra` names of a third party's kind are not allowed: keep to these."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    name: Name
     kind: str
     base_url: WebAddress = ""
     api_key: Secret | None = None
@@ -199,7 +209,7 @@ class Tracking(Section):
 
 
 class Edition(Section):
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: Slug
     cron: str
     draft_before: Duration = timedelta(days=2)
     excerpts: int = Field(default=3, ge=0, le=50)
@@ -221,10 +231,10 @@ class Feed(Section):
 class Theme(Section):
     """Colours as #rrggbb, fonts as CSS stacks of fonts that the reader's machine has."""
 
-    accent: str = Field(default="#a8455f", pattern=r"^#[0-9a-fA-F]{6}$")
-    background: str = Field(default="#f7f1ee", pattern=r"^#[0-9a-fA-F]{6}$")
-    surface: str = Field(default="#ffffff", pattern=r"^#[0-9a-fA-F]{6}$")
-    text: str = Field(default="#3a2e31", pattern=r"^#[0-9a-fA-F]{6}$")
+    accent: Colour = "#a8455f"
+    background: Colour = "#f7f1ee"
+    surface: Colour = "#ffffff"
+    text: Colour = "#3a2e31"
     heading_font: OneLine = "Georgia, 'Times New Roman', serif"
     body_font: OneLine = "Helvetica, Arial, sans-serif"
     logo: str = ""
@@ -340,12 +350,15 @@ def load_settings(path: Path) -> Settings:
         raise BadInput(
             f"cannot be read: {error}", where=where, hint="Save it as text in UTF-8."
         ) from error
-    if wrong := list(_of_wrong_type(Settings, values)):
+    if wrong := list(of_wrong_type(Settings, values)):
         raise BadInput("\n  ".join(wrong), where=where)
+    if unreadable := list(unreadable_variables(Settings)):
+        raise BadInput("\n  ".join(unreadable))
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise BadInput(_describe(error), where=where) from error
+        lines, in_file = describe(error)
+        raise BadInput("\n  ".join(lines), where=where if in_file else None) from error
     except SettingsError as error:
         raise BadInput(
             f"in the environment: {error}",
@@ -353,54 +366,6 @@ def load_settings(path: Path) -> Settings:
         ) from error
     _refuse_unknown_environment(settings)
     return settings
-
-
-def _of_wrong_type(model: type[BaseModel], values: Any, path: str = "") -> Iterator[str]:
-    """Numbers and truth values written as something else: pydantic takes `"3"` and `true` for a
-    number, as values from the environment are text."""
-    if not isinstance(values, dict):
-        return
-    for name, field in model.model_fields.items():
-        if name not in values:
-            continue
-        value, kind = values[name], field.annotation
-        if kind is bool and not isinstance(value, bool):
-            yield f"{path}{name}: write true or false, without quotes"
-        elif _takes_number(kind) and (not isinstance(value, int) or isinstance(value, bool)):
-            yield f"{path}{name}: write a whole number, without quotes"
-        elif _takes_numbers(kind) and not (
-            isinstance(value, list) and all(type(item) is int for item in value)
-        ):
-            yield f"{path}{name}: write whole numbers in brackets, without quotes"
-        section = get_args(kind)[0] if get_origin(kind) is list else kind
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            for number, item in enumerate(value if isinstance(value, list) else [value]):
-                within = f"{number}." if isinstance(value, list) else ""
-                yield from _of_wrong_type(section, item, f"{path}{name}.{within}")
-
-
-def _takes_number(kind: Any) -> bool:
-    """Whether values of the kind are whole numbers, also where there may be none."""
-    if get_origin(kind) is list:
-        return False
-    return kind is int or kind == Recipients or Recipients in get_args(kind)
-
-
-def _takes_numbers(kind: Any) -> bool:
-    return get_origin(kind) is list and _takes_number(get_args(kind)[0])
-
-
-def _describe(error: ValidationError) -> str:
-    lines = []
-    for item in error.errors(include_url=False, include_input=False):
-        key = ".".join(str(part) for part in item["loc"]) or "settings"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "unknown key; see docs/settings.md for those there are"
-        variable = ENVIRONMENT_PREFIX + "__".join(str(part) for part in item["loc"]).upper()
-        given = f" (from {variable} in the environment)" if variable in os.environ else ""
-        lines.append(f"{key}: {message}{given}")
-    return "\n  ".join(lines)
 
 
 def _refuse_unknown_environment(settings: Settings) -> None:

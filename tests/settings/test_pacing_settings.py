@@ -42,7 +42,7 @@ def test_pacing_as_it_is_written(make_workspace: Callable[..., Workspace]) -> No
             "domain_rates: the domain a.com is given twice",
         ),
         (f'{MORE}daily_quota = "500"', "daily_quota: write a whole number"),
-        (f"{MORE}daily_quota = 0", "daily_quota: .* greater than or equal to 1"),
+        (f"{MORE}daily_quota = 0", "daily_quota: write a number of at least 1"),
         (f'{MORE}warm_up = ["500"]', "warm_up: write whole numbers"),
         (f"{MORE}warm_up = [500]", "warm_up: also give the plan's first day"),
         (f"{MORE}warm_up_from = 2026-12-01", "warm_up_from: also give the plan"),
