@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from newsletter.setting_values import Recipients
+from newsletter.setting_values import SAMPLE, Recipients
 
 ENVIRONMENT_PREFIX = "NEWSLETTER_"
 
@@ -35,7 +35,7 @@ _WORDS = {
 
 def of_wrong_type(model: type[BaseModel], values: Any, path: str = "") -> Iterator[str]:
     """Numbers and truth values written as something else: pydantic takes `"3"` and `true` for a
-    number, as values from the environment are text."""
+    number, as values from the environment are text. A sample of `"5"` may be meant as 5 %."""
     if not isinstance(values, dict):
         return
     for name, field in model.model_fields.items():
@@ -50,6 +50,8 @@ def of_wrong_type(model: type[BaseModel], values: Any, path: str = "") -> Iterat
             isinstance(value, list) and all(type(item) is int for item in value)
         ):
             yield f"{path}{name}: write whole numbers in brackets, without quotes"
+        elif SAMPLE in field.metadata and isinstance(value, str) and value.strip().isdecimal():
+            yield f'{path}{name}: write a part, as "{value.strip()}%", or a number without quotes'
         section = get_args(kind)[0] if get_origin(kind) is list else kind
         if isinstance(section, type) and issubclass(section, BaseModel):
             for number, item in enumerate(value if isinstance(value, list) else [value]):

@@ -61,9 +61,9 @@ def _parse_sample(value: object) -> object:
         return str(value)
     if isinstance(value, str) and (not value or value.strip().isdecimal()):
         return value.strip()
-    if isinstance(value, str) and _PERCENT.fullmatch(value.strip()):
-        _parse_percent(value)
-        return value.strip()
+    match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match and float(match[1]) <= 100:
+        return match[0]
     raise ValueError('write a part of the recipients, such as "5%", or a number of them')
 
 
@@ -155,7 +155,8 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 SomeTime = Annotated[Duration, AfterValidator(_some_time)]
 Rate = Annotated[float, BeforeValidator(_parse_rate)]
 Percent = Annotated[float, BeforeValidator(_parse_percent)]  # 0.05 for "5%"
-Sample = Annotated[str, BeforeValidator(_parse_sample)]
+SAMPLE = BeforeValidator(_parse_sample)
+Sample = Annotated[str, SAMPLE]
 DomainRates = Annotated[dict[str, Rate], BeforeValidator(_read_domains)]
 SendingHours = Annotated[Hours, BeforeValidator(_read_hours)]
 Day = Annotated[date, BeforeValidator(_read_date)]

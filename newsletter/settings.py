@@ -170,6 +170,8 @@ class ProviderSettings(Section):
             raise ValueError("warm_up: also give the plan's first day, warm_up_from = 2026-12-01")
         if self.warm_up_from is not None and not self.warm_up:
             raise ValueError("warm_up_from: also give the plan, warm_up = [500, 1000, 2000]")
+        if self.warm_up != sorted(self.warm_up):
+            raise ValueError("warm_up: no day has fewer than the one before, as [500, 1000, 2000]")
         return self
 
     @model_validator(mode="after")

@@ -45,6 +45,12 @@ def test_pacing_as_it_is_written(make_workspace: Callable[..., Workspace]) -> No
         (f"{MORE}daily_quota = 0", "daily_quota: write a number of at least 1"),
         (f'{MORE}warm_up = ["500"]', "warm_up: write whole numbers"),
         (f"{MORE}warm_up = [500]", "warm_up: also give the plan's first day"),
+        (
+            f"{MORE}warm_up = [1000, 500]\nwarm_up_from = 2026-12-01",
+            "warm_up: no day has fewer than the one before",
+        ),
+        ('[delivery]\ncanary = "5"', 'delivery.canary: write a part, as "5%", or a number w'),
+        ('[delivery]\ncanary = "500%"', "delivery.canary: write a part of the recipients"),
         (f"{MORE}warm_up_from = 2026-12-01", "warm_up_from: also give the plan"),
         (f"{MORE}warm_up = [5]\nwarm_up_from = 5", "warm_up_from: write a date"),
         ('[delivery]\nwindows = ["8-20"]', "delivery.windows.0: write hours"),

@@ -35,8 +35,10 @@ def test_the_environment_is_text(
 ) -> None:
     monkeypatch.setenv("NEWSLETTER_WEB__PORT", "81")
     monkeypatch.setenv("NEWSLETTER_CHECKS__NETWORK_BLOCKS", "true")
+    monkeypatch.setenv("NEWSLETTER_DELIVERY__CANARY", "50")
     settings = make_workspace().settings
     assert (settings.web.port, settings.checks.network_blocks) == (81, True)
+    assert settings.delivery.canary == "50"
 
 
 @pytest.mark.parametrize(
