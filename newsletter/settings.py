@@ -163,6 +163,7 @@ class ProviderSettings(Section):
     account: str = ""
     stream: str = ""
     templates: Literal["auto", "never"] = "auto"
+    idempotency: bool = True
 
     @model_validator(mode="after")
     def _warm_up_is_whole(self) -> ProviderSettings:

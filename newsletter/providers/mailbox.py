@@ -6,6 +6,7 @@ The API is described in docs/contract.md; this module knows only HTTP, not the s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -45,6 +46,7 @@ from newsletter.providers.webhooks import (
     verify_authorization,
 )
 from newsletter.providers.whole import message_stencil, strings_of
+from newsletter.settings import ProviderSettings
 
 BASE_URL = "http://127.0.0.1:8025"
 _PAGE = 500
@@ -65,6 +67,11 @@ class MailboxProvider(HttpProvider):
 
     declared = CAPABILITIES
     base_url = BASE_URL
+
+    def __init__(self, settings: ProviderSettings, **given: Any) -> None:
+        super().__init__(settings, **given)
+        if not settings.idempotency:
+            self.capabilities = replace(self.capabilities, idempotency=None)
 
     @staticmethod
     def authorization(api_key: str) -> Mapping[str, str]:

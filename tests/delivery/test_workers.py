@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from functools import partial
 import pytest
 from sqlalchemy import insert, select
 
-from newsletter.delivery import export_rows, verify
+from newsletter.clock import SystemClock
+from newsletter.delivery import export_rows, open_runtime, run_due, verify
 from newsletter.store import open_store
 from newsletter.store.schema import attempts, subscribers
 from support.crashing import ended, in_process, run_engine
@@ -65,6 +67,23 @@ def test_two_workers_share_a_send_and_nobody_gets_it_twice(
         tries = connection.execute(select(attempts.c.id)).all()
     assert len(tries) == 12, "each batch was attempted once, by one of them"
     store.close()
+
+
+@pytest.mark.slow
+def test_a_mailbox_without_keys_is_asked_and_never_given_a_request_again(make_workspace, tmp_path):
+    with running_mailbox(tmp_path / "mailbox", "--no-idempotency") as keyless:
+        settings = SETTINGS.replace("http://127.0.0.1:8025", keyless.url)
+        entry = 'idempotency = false\nlookup_lag = "100ms"\n'
+        workspace = make_workspace(settings=settings + entry)
+        store = open_store(workspace.settings.database.url, workspace.root)
+        add_people_of(store, "keyless.example", 20)
+        schedule_send(store, make_compiled(), at=datetime.now(UTC))
+        keyless.set_faults(drop_after={"times": 1})
+        asyncio.run(run_due(open_runtime(workspace, store, SystemClock())))
+        got = keyless.received("keyless.example")
+        assert got == Counter(f"reader{n}@keyless.example" for n in range(20))
+        assert verify(store, "milia.1")["violations"] == []
+        store.close()
 
 
 @pytest.mark.slow
