@@ -194,8 +194,10 @@ def reconcile(
     context = open_context(workspace)
     runtime = open_runtime(context.workspace, context.store, context.clock)
     progress = _Line() if sys.stderr.isatty() else _no_progress
-    done = asyncio.run(reconcile_ledger(runtime, accept=accept, progress=progress))
-    progress("")
+    try:
+        done = asyncio.run(reconcile_ledger(runtime, accept=accept, progress=progress))
+    finally:
+        progress("")  # what comes next has the line for itself, an error too
     emit(done.as_json(), as_json, lambda: _show_reconciled(done))
     if done.quarantined and not done.released:
         raise typer.Exit(DoesNotHold.exit_code)

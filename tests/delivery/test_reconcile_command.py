@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +19,29 @@ from newsletter.store import open_store
 from newsletter.workspace import Workspace
 from support.ledger import add_people, everybody, make_compiled, schedule_send
 from support.mailboxes import TOKEN, running_mailbox
-from support.site import SETTINGS
+from support.site import ROOT, SETTINGS
 from support.snapshots import Database
 
 PEOPLE = 1100  # three batches
 ENTRY = '\ntimeout = "1s"\nlookup_lag = "0s"\nin_flight = 1\n'
+
+
+def on_a_terminal(workspace: Workspace, *arguments: str) -> tuple[int, bytes, str]:
+    """Run a command whose standard error is a terminal: its exit code, output and what is shown."""
+    ours, theirs = os.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "newsletter", *arguments],
+        cwd=workspace.root,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=False,
+        timeout=60,
+    )
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    return done.returncode, done.stdout, shown
 
 
 @pytest.mark.slow
@@ -55,8 +77,16 @@ def test_a_restored_workspace_is_quarantined_reconciled_and_goes_on(
         assert (refused.code, refused.out) == (1, "")
         assert "nothing is sent now" in refused.err
 
+        mailbox.set_faults(lookup_error=1)
+        code, out, shown = on_a_terminal(workspace, "ledger", "reconcile", "--json")
+        assert (code, json.loads(out)["released"]) == (1, False)
+        assert "milia.1: asking main" in shown
+        assert shown.endswith("\r\x1b[K"), "the line is empty again"
+        mailbox.set_faults()
+
         done = cli("ledger", "reconcile", "--json", cwd=workspace)
         assert done.code == 0, done.err
+        assert "asking main" not in done.err  # no terminal
         assert done.json["quarantined"]
         assert done.json["released"]
         assert done.json["sends"] == [
