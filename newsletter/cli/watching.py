@@ -199,6 +199,8 @@ def _breaker(sends: _Watched, provider: dict[str, Any]) -> str:
     if provider["breaker"] == "closed":
         return "closed"
     reason = _printable(provider["reason"])
+    if provider["retry_at"] is None:
+        return f"open, a try is due or under way: {reason}"
     return f"open, tried again at {_time(sends, provider['retry_at'])}: {reason}"
 
 

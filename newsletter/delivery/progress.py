@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Text, and_, func, select, type_coerce
 
 from newsletter.clock import isoformat
-from newsletter.delivery import breaker, canary
+from newsletter.delivery import breaker, canary, pacing
 from newsletter.delivery.transitions import LEFT
 from newsletter.settings import Settings
 from newsletter.store.schema import attempts, batches, deliveries, sends, waves
@@ -40,11 +40,11 @@ def progress(
     rate = None if now is None or send.state != "sending" else _rate(connection, send, now)
     eta = None
     if now is not None and rate and not _waits(connection, send):
-        eta = isoformat(now + timedelta(seconds=counts["pending"] / rate))
+        eta = pacing.end(connection, settings, send, counts["pending"], rate, now)
     return {
         "rate": rate,
-        "eta": eta,
-        "providers": _providers(connection, send, counts),
+        "eta": None if eta is None else isoformat(eta),
+        "providers": _providers(connection, send, counts, now),
         "errors": _errors(connection, send.id, counts),
         "canary": _canary(connection, settings, send),
     }
@@ -72,7 +72,7 @@ def _waits(connection: Connection, send: Row[Any]) -> bool:
 
 
 def _providers(
-    connection: Connection, send: Row[Any], counts: Mapping[str, int]
+    connection: Connection, send: Row[Any], counts: Mapping[str, int], now: datetime | None
 ) -> list[dict[str, Any]]:
     """What each provider of the send took, `accepted` being whatever became of it later."""
     used = select(attempts.c.provider).where(attempts.c.send_id == send.id).distinct()
@@ -89,10 +89,17 @@ def _providers(
             **{state: found[name][state] for state in ("accepted", "sending", "in_doubt")},
             "breaker": "open" if name in opened else "closed",
             "reason": opened[name].reason if name in opened else "",
-            "retry_at": isoformat(opened[name].retry_at) if name in opened else None,
+            "retry_at": _retry_at(opened.get(name), now),
         }
         for name in names
     ]
+
+
+def _retry_at(opened: breaker.Opened | None, now: datetime | None) -> str | None:
+    """When the provider is tried again; None also while it is, and once it may be."""
+    if opened is None or opened.is_tried or (now is not None and opened.retry_at <= now):
+        return None
+    return isoformat(opened.retry_at)
 
 
 def _by_attempts(connection: Connection, send_id: int, names: list[str]) -> dict[str, Counter[str]]:

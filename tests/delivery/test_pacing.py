@@ -292,6 +292,20 @@ def test_status_tells_what_a_send_waits_for(paced_here):
     assert here.status()["reason"] == ""
 
 
+def test_no_end_is_told_before_the_quota_allows_it(paced_here):
+    plan = "in_flight = 1\nwarm_up = [8, 9]\nwarm_up_from = 2026-11-24\ndaily_quota = 10"
+    here = paced_here(plan, 'windows = ["08:00-20:00"]', people=30)
+    stop = asyncio.Event()
+    provider = here.world.provider
+    provider.during = lambda _p: len(provider.requests) == 2 and stop.set()
+    here.run(stop=stop)
+    here.clock.advance(seconds=1)
+    told = here.status()
+    # Eight have it today: of 22 nine go tomorrow, ten and three on the days after.
+    assert (told["counts"]["accepted"], told["counts"]["pending"], told["rate"]) == (8, 22, 8.0)
+    assert told["eta"] == "2026-11-27T08:00:00Z"
+
+
 # --- sending hours ----------------------------------------------------------------------------
 
 FRIDAY_EVENING = datetime(2027, 3, 26, 19, 59, 57, tzinfo=UTC)  # clocks go forward on Sunday

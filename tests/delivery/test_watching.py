@@ -160,3 +160,15 @@ def test_an_open_breaker_is_told_with_its_reason_and_when_it_is_tried(world):
     assert provider["retry_at"] > "2026-11-24T12:00:15Z"
     (error,) = told(world)["errors"]
     assert error["reason"] == "no connection"
+    world.clock.advance(seconds=1)
+    (provider,) = told(world, world.clock.now())["providers"]
+    assert provider["retry_at"] > "2026-11-24T12:00:15Z"
+
+    tried = []
+    world.provider.during = lambda _p: tried.append(told(world, world.clock.now())["providers"][0])
+    world.provider.faults = [lambda *_: Deferred("no connection")]
+    world.clock.advance(minutes=1)
+    (provider,) = told(world, world.clock.now())["providers"]
+    assert (provider["breaker"], provider["retry_at"]) == ("open", None), "a try is due"
+    world.run()
+    assert (tried[0]["breaker"], tried[0]["retry_at"]) == ("open", None), "a try is under way"

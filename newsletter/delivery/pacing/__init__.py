@@ -11,10 +11,17 @@ from newsletter.delivery.pacing.agenda import (
     next_moment,
     unfinished,
 )
-from newsletter.delivery.pacing.grouping import Group, Grouping, grouping, last_sampled, write_waves
+from newsletter.delivery.pacing.grouping import (
+    Group,
+    Grouping,
+    count_passed,
+    grouping,
+    last_sampled,
+    write_waves,
+)
 from newsletter.delivery.pacing.pace import Pace, pace_of, resumed_at
 from newsletter.delivery.pacing.rate import grant, justify
-from newsletter.delivery.pacing.telling import list_waves, reason
+from newsletter.delivery.pacing.telling import end, list_waves, reason
 from newsletter.delivery.pacing.waves import DUE_WAVES, open_waves
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "Moment",
     "Pace",
     "Unfinished",
+    "end",
     "grant",
     "grouping",
     "justify",

@@ -20,6 +20,8 @@ _USED = select(quotas.c.used).where(
     quotas.c.provider == bindparam("b_provider"), quotas.c.day == bindparam("b_day")
 )
 
+_DAYS_PLANNED = 366
+
 _OF_ATTEMPT = attempts.c.id == bindparam("b_attempt")
 _GIVE_BACK = (
     update(quotas)
@@ -61,6 +63,31 @@ def next_day(provider: ProviderSettings, day: date) -> date:
     begins = provider.warm_up_from
     tomorrow = day + timedelta(days=1)
     return tomorrow if begins is None else max(begins, tomorrow)
+
+
+def last_day(
+    connection: Connection,
+    provider: ProviderSettings,
+    zone: ZoneInfo,
+    recipients: int,
+    now: datetime,
+) -> tuple[date, int] | None:
+    """The day on which the last of so many recipients may go, and how many of them go on it.
+
+    None where that is further off than anybody plans.
+    """
+    day = day_of(zone, now)
+    limit = limit_on(provider, day)
+    if limit is not None:
+        limit -= used_on(connection, provider, day)
+    left = recipients
+    for _ in range(_DAYS_PLANNED):
+        if limit is None or left <= limit:
+            return day, left
+        left -= max(limit, 0)
+        day = next_day(provider, day)
+        limit = limit_on(provider, day)
+    return None
 
 
 def used_on(connection: Connection, provider: ProviderSettings, day: date) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select
@@ -11,6 +11,7 @@ from newsletter.clock import isoformat
 from newsletter.delivery.pacing import quota
 from newsletter.delivery.pacing.agenda import Moment, next_moment, unfinished
 from newsletter.delivery.pacing.pace import Pace, pace_of
+from newsletter.delivery.pacing.windows import next_opening
 from newsletter.settings import ProviderSettings, Settings
 from newsletter.store.schema import batches, waves
 from newsletter.store.types import Instant
@@ -33,6 +34,35 @@ def reason(connection: Connection, settings: Settings, send: Row[Any], now: date
     if moment is None or moment.at <= now or not moment.why:
         return ""
     return _spell(connection, settings, send, entries.get(send.provider), moment, now)
+
+
+def end(
+    connection: Connection,
+    settings: Settings,
+    send: Row[Any],
+    recipients: int,
+    rate: float,
+    now: datetime,
+) -> datetime | None:
+    """When the last of so many recipients goes at that rate, and not before the quota lets them.
+
+    None where several providers, of which one has a quota, share them, and in a year or later.
+    """
+    query = select(batches.c.provider).distinct()
+    query = query.where(batches.c.send_id == send.id, batches.c.state != "done")
+    names = {send.provider, *connection.execute(query).scalars()}
+    entries = [entry for entry in settings.providers if entry.name in names]
+    zone = settings.site.zone
+    today, begins, left = quota.day_of(zone, now), now, recipients
+    for entry in entries:
+        last = quota.last_day(connection, entry, zone, recipients, now)
+        if last is None or (last[0] > today and len(entries) > 1):
+            return None
+        if last[0] > today:
+            opens = quota.start_of(zone, last[0])
+            begins = next_opening(settings.delivery.windows, zone, opens) or opens
+            left = last[1]
+    return begins + timedelta(seconds=left / rate)
 
 
 def list_waves(connection: Connection, send_id: int) -> list[dict[str, Any]]:
