@@ -76,7 +76,8 @@ def schedule(
         offline=offline,
         local_time=local_time,
     )
-    emit(done.as_json(), as_json, lambda: _show(context, done))
+    passed = _passed(context, done) if local_time else {}
+    emit({**done.as_json(), **passed}, as_json, lambda: _show(context, done, **passed))
 
 
 def send(
@@ -163,7 +164,16 @@ def _local(context: Context, moment: datetime) -> str:
     return f"{moment.astimezone(zone):%A %d %B %Y, %H:%M} ({zone.key})"
 
 
-def _show(context: Context, done: Scheduled) -> None:
+def _passed(context: Context, done: Scheduled) -> dict[str, int]:
+    """For how many of the recipients that hour is over already in their own zone."""
+    from newsletter.delivery import count_passed
+
+    settings, now = context.workspace.settings, context.clock.now()
+    with context.store.read() as connection:
+        return {"passed": count_passed(connection, settings, done.segment, done.at, now)}
+
+
+def _show(context: Context, done: Scheduled, passed: int = 0) -> None:
     from rich.console import Console
 
     from newsletter.scheduling import spell_finding
@@ -174,6 +184,11 @@ def _show(context: Context, done: Scheduled) -> None:
     people = "recipient" if done.recipients == 1 else "recipients"
     console.print(f"[bold]{done.send}[/] is scheduled for [bold]{_local(context, done.at)}[/]")
     console.print(f"  to {done.segment}: {done.recipients} {people} as of now")
+    if passed:
+        rule = context.workspace.settings.delivery.zone_passed
+        when = "at once" if rule == "now" else "at that hour of the next day"
+        console.print(f"  for {passed} of them that hour is over: they get it {when}", end=" ")
+        console.print(f'(delivery.zone_passed = "{rule}")')
     console.print(f"  frozen as {done.frozen[:16]}…")
     for finding in done.findings:
         console.print(f"  {finding.severity}: {spell_finding(finding)}", markup=False)

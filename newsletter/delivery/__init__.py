@@ -10,6 +10,7 @@ from newsletter.delivery.engine import RunReport, run_due
 from newsletter.delivery.guard import quarantine
 from newsletter.delivery.leases import worked_on
 from newsletter.delivery.naming import find_send
+from newsletter.delivery.pacing import count_passed
 from newsletter.delivery.proof import Matched, apply_event
 from newsletter.delivery.reconciling import Reconciled, reconcile
 from newsletter.delivery.runtime import UNTIL_IDLE, DeliveryRuntime, Policy, open_runtime
@@ -33,6 +34,7 @@ __all__ = [
     "apply_event",
     "attempts_once_in_doubt",
     "cancel",
+    "count_passed",
     "counts",
     "deliveries_by_state",
     "export_rows",

@@ -8,7 +8,7 @@ is refused, as a person can say which is meant.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -54,7 +54,8 @@ def find_zone(name: str) -> ZoneInfo:
 def parse_local_time(text: str, zone: ZoneInfo, now: datetime) -> datetime:
     """The same as `parse_time`, of a time that is meant in each recipient's own zone.
 
-    Raises `BadInput` also for one with an offset, which says another zone.
+    Raises `BadInput` also for one with an offset, which says another zone. One that comes twice in
+    `zone` is the same hour for everybody and means the first time, as it does in other zones.
     """
     with contextlib.suppress(ValueError):
         if datetime.fromisoformat(text.strip()).tzinfo is not None:
@@ -62,7 +63,7 @@ def parse_local_time(text: str, zone: ZoneInfo, now: datetime) -> datetime:
                 f"a local time has no offset: {shorten(text)!r}",
                 hint='Write for example "2026-11-26 09:00".',
             )
-    return parse_time(text, zone, now)
+    return _parse(text, zone, now, _of_everybody)
 
 
 def parse_time(text: str, zone: ZoneInfo, now: datetime) -> datetime:
@@ -71,6 +72,13 @@ def parse_time(text: str, zone: ZoneInfo, now: datetime) -> datetime:
     Raises `BadInput` for what is no time, is over already, or does not exist or exists twice there;
     then the message has the times that could be meant.
     """
+    return _parse(text, zone, now, _only)
+
+
+def _parse(
+    text: str, zone: ZoneInfo, now: datetime, read: Callable[[datetime, ZoneInfo], datetime]
+) -> datetime:
+    """The moment in UTC; `read` is for a time without offset."""
     try:
         given = datetime.fromisoformat(text.strip())
     except ValueError as error:
@@ -78,7 +86,7 @@ def parse_time(text: str, zone: ZoneInfo, now: datetime) -> datetime:
     if len(text.strip()) < len("2026-11-26T09") and given.tzinfo is None:
         raise BadInput(f"a time of day is missing: {text!r}", hint=_EXAMPLE)
     try:
-        moment = (given if given.tzinfo else _only(given, zone)).astimezone(UTC)
+        moment = (given if given.tzinfo else read(given, zone)).astimezone(UTC)
     except OverflowError as error:
         raise BadInput(f"not a time that can be reckoned with: {text!r}", hint=_EXAMPLE) from error
     if moment < now:
@@ -108,6 +116,18 @@ def _only(local: datetime, zone: ZoneInfo) -> datetime:
     raise BadInput(
         f"{local:%Y-%m-%d %H:%M} does not exist in {zone.key}: the clocks are put forward",
         hint=f"Say which is meant: {first} or {second}.",
+    )
+
+
+def _of_everybody(local: datetime, zone: ZoneInfo) -> datetime:
+    """`local` in its zone, for what goes out at that hour in every zone. Raises `BadInput` where
+    there is none."""
+    moment = resolve(local, zone)
+    if local_moments(local, zone):
+        return moment
+    raise BadInput(
+        f"{local:%Y-%m-%d %H:%M} does not exist in {zone.key}: the clocks are put forward",
+        hint=f'Write for example "{local_time(moment, zone):%Y-%m-%d %H:%M}".',
     )
 
 

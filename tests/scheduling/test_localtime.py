@@ -18,6 +18,7 @@ from newsletter.scheduling.localtime import (
     last_occurrence,
     local_moments,
     next_occurrences,
+    parse_local_time,
     parse_time,
     resolve,
 )
@@ -82,6 +83,15 @@ def test_the_times_offered_for_a_gap_are_accepted_themselves() -> None:
         utc(2026, 3, 29, 0, 30),
         utc(2026, 3, 29, 1, 30),
     ]
+
+
+def test_a_local_time_in_a_gap_is_told_with_one_that_is_accepted() -> None:
+    with pytest.raises(BadInput, match="does not exist") as refused:
+        parse_local_time("2026-03-29 01:30", LONDON, NOW)
+    offered = refused.value.hint.split('"')[1]
+    assert parse_local_time(offered, LONDON, NOW) == utc(2026, 3, 29, 1)
+    # In everybody's own zone an hour that comes twice is the first of the two.
+    assert parse_local_time("2026-10-25 01:30", LONDON, NOW) == utc(2026, 10, 25, 0, 30)
 
 
 def test_an_unknown_zone_is_refused() -> None:

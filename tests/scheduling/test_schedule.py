@@ -14,7 +14,7 @@ from newsletter.audience import segments
 from newsletter.delivery import cancel, status
 from newsletter.errors import BadInput, Conflict, DoesNotHold, NotFound
 from newsletter.scheduling import freeze, parse_local_time, reschedule, schedule
-from newsletter.store import Store
+from newsletter.store import Store, open_store
 from newsletter.store.schema import (
     frozen_issues,
     links,
@@ -22,6 +22,7 @@ from newsletter.store.schema import (
     segment_members,
     send_sources,
     sends,
+    subscribers,
 )
 from newsletter.workspace import Workspace
 from support.editions import add_articles
@@ -271,6 +272,29 @@ def test_a_send_in_local_time_starts_where_the_day_begins(
     with store.read() as connection:
         row = connection.execute(select(sends.c.at, sends.c.starts_at, sends.c.local_time)).one()
     assert tuple(row) == (summer, datetime(2027, 6, 30, 19, tzinfo=UTC), True)
+
+
+@pytest.mark.parametrize(("rule", "told"), [("now", "at once"), ("next_day", "at that hour")])
+def test_whose_hour_is_over_already_is_told_when_a_send_in_local_time_is_scheduled(
+    make_workspace: Callable[..., Workspace], cli: Callable[..., Any], rule: str, told: str
+) -> None:
+    workspace = make_workspace(f'[delivery]\nzone_passed = "{rule}"\n')
+    write_issue(workspace, text=ISSUE.split(":::")[0])
+    store = open_store(workspace.settings.database.url, workspace.root)
+    add_people(store, 3)
+    zones = {1: "Asia/Tokyo", 2: "America/New_York"}
+    with store.begin() as connection:
+        for number, zone in zones.items():
+            mine = subscribers.c.email == f"reader{number}@example.com"
+            connection.execute(update(subscribers).where(mine).values(fields={"timezone": zone}))
+    store.close()
+    now = {"NEWSLETTER_NOW": "2026-11-24T07:00:00Z"}  # 16:00 in Tokyo
+    at = ["--at", "2026-11-24 09:00", "--local-time", "--offline"]
+    ran = cli("schedule", "hello", *at, cwd=workspace, env=now)
+    assert ran.code == 0, ran.err
+    assert f"for 1 of them that hour is over: they get it {told}" in ran.out
+    cli("cancel", "hello.1", cwd=workspace, env=now)
+    assert cli("schedule", "hello", *at, "--json", cwd=workspace, env=now).json["passed"] == 1
 
 
 def test_a_local_time_names_no_other_zone(workspace: Workspace, cli: Callable[..., Any]) -> None:

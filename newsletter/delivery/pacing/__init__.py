@@ -31,6 +31,7 @@ __all__ = [
     "Moment",
     "Pace",
     "Unfinished",
+    "count_passed",
     "end",
     "grant",
     "grouping",

@@ -29,8 +29,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from newsletter.audience import segment_select
 from newsletter.delivery import canary
-from newsletter.delivery.pacing.waves import FIELD, wave_of, zones_by_wave
-from newsletter.scheduling.localtime import local_time
+from newsletter.delivery.pacing.waves import FIELD, known_zone, wave_of, zones_by_wave
+from newsletter.scheduling.localtime import local_time, resolve
 from newsletter.settings import ProviderSettings, Settings
 from newsletter.store.schema import deliveries, subscribers, waves
 from newsletter.store.types import from_microseconds, to_microseconds
@@ -134,6 +134,22 @@ def grouping(
     )
     others = wave_of(zone, local, scheduled_at=scheduled_at, passed=passed, now=now)
     return Grouping(pools, found, others, sample)
+
+
+def count_passed(
+    connection: Connection, settings: Settings, segment: str, at: datetime, now: datetime
+) -> int:
+    """Of a send in recipients' own zones: for how many the hour of `at` is over already."""
+    site = settings.site.zone
+    local = local_time(at, site)
+    told = _zone(subscribers.c.fields, connection.dialect.name)
+    people = subscribers.c.id.in_(segment_select(segment, now))
+    query = select(told, func.count()).where(people).group_by(told)
+    return sum(
+        number
+        for name, number in connection.execute(query)
+        if resolve(local, (known_zone(name) if isinstance(name, str) else None) or site) < now
+    )
 
 
 def last_sampled(groups: Sequence[Group]) -> int:
