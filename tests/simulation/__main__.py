@@ -12,8 +12,8 @@ from itertools import islice, repeat
 
 from simulation.coverage import missing, table
 from simulation.mutations import MUTATIONS, mutated
-from simulation.plan import make_scenario
 from simulation.run import Simulator
+from simulation.scenarios import make_scenario
 from simulation.seeds import base_of_day
 
 _CHUNK = 25
@@ -50,7 +50,7 @@ def one(seed: int) -> int:
     world = simulator.run(scenario)
     print("\n".join(world.trace))
     if world.violation is None:
-        print(f"every rule holds: {len(world.server.record)} messages were accepted")
+        print(f"every rule holds: {len(world.record)} messages were accepted")
         return 0
     print(f"\n{simulator.run_seed(seed)}")
     return 1

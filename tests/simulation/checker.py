@@ -36,6 +36,7 @@ RULES = {
     "the send ends": "once the faults are over, it ends within a bounded time",
     "counts add up": "status counts what the rows say",
     "the ledger verifies": "ledger verify finds nothing, or what is true",
+    "nothing in doubt moves": "what one provider may have does not go through another",
     "no fault inside": "no exception is raised that the engine does not know",
 }
 _MACHINES = {"send": SEND, "delivery": DELIVERY, "attempt": ATTEMPT}
@@ -59,6 +60,7 @@ class Checker:
         self.left: dict[int, int] = {}  # person → commit
         self.leased: dict[int, int] = {}  # batch → commit of its last lease
         self.attempts: dict[str, tuple[int, str]] = {}  # id → batch, state
+        self.provider_of: dict[str, str] = {}  # attempt → provider
         self.person_of: dict[int, int] = {}  # position → person
         self.eligible: list[int] = []  # people when the send started
         self.send_state = "scheduled"
@@ -83,6 +85,8 @@ class Checker:
                         # What was told of it since the restore found no attempt in the ledger.
                         self.told_of.discard(self.address_of(change.number))
                 case "attempt":
+                    if not change.old:
+                        self.provider_of[change.told] = change.more.partition(" ")[0]
                     if not who.startswith("reconcile"):  # it writes down what was made before
                         self._check_begun(change)
                     self.attempts[change.told] = (change.number, change.new)
@@ -120,15 +124,26 @@ class Checker:
         self.world.hit(f"{change.what} is {change.new}")
 
     def _check_begun(self, change: Change) -> None:
-        if not change.old and self.send_state != "sending":
+        if change.old:
+            return
+        if self.send_state != "sending":
             self.world.fail(
                 "nothing new once stopped",
                 f"attempt {change.told[:6]} is begun, but the send is {self.send_state}",
             )
+        provider = self.provider_of[change.told]
+        for other, (batch, state) in self.attempts.items():
+            is_open = batch == change.number and state in {"started", "in_doubt"}
+            if is_open and self.provider_of[other] != provider:
+                self.world.fail(
+                    "nothing in doubt moves",
+                    f"attempt {change.told[:6]} of batch {batch} goes through {provider}, while"
+                    f" {other[:6]} is {state} at {self.provider_of[other]}",
+                )
 
     def _check_claim(self, change: Change) -> None:
         address = self.address_of(change.number)
-        if change.new in LEFT and not self.world.server.count(address):
+        if change.new in LEFT and not self.world.count(address):
             self.world.fail(
                 "nothing claimed that is not so",
                 f"position {change.number} becomes {change.new}, but the provider has nothing"
@@ -147,17 +162,17 @@ class Checker:
     def before_request(self, process: Process, request: Request) -> None:
         """A request that may make the provider accept something is about to leave."""
         world = self.world
-        attempt = world.server.attempt_of(request)
+        attempt = request.server.attempt_of(request)
         world.tell(process.name, f"POST {request.number}, attempt {attempt[:6]}")
         batch, state = self.attempts.get(attempt, (0, ""))
         # A repeat under its key is answered as the first was, whatever was learnt meanwhile.
-        repeats = state == "settled" and world.scenario.kind == "mailbox"
+        repeats = state == "settled" and request.server.kind == "mailbox"
         if state not in {"started", "in_doubt"} and not repeats:
             said = f"is {state}" if state else "is not committed"
             world.fail(
                 "no request without an attempt", f"request {request.number}: {attempt[:6]} {said}"
             )
-        for address in world.server.addresses_of(request):
+        for address in request.server.addresses_of(request):
             left = self.left.get(world.outside.addresses.index(address) + 1)
             if left is not None and left < self.leased.get(batch, 0):
                 world.fail(
@@ -168,7 +183,7 @@ class Checker:
 
     def accepted(self, taken: Acceptance) -> None:
         allowed = 1 + self.world.editors.resent.get(taken.address, 0)
-        count = self.world.server.count(taken.address)
+        count = self.world.count(taken.address)
         if count > allowed:
             self.world.fail(
                 "nobody twice",
@@ -187,6 +202,7 @@ class Checker:
             rows = connection.execute(select(deliveries)).all()
             waiting = connection.execute(select(eligible.c.subscriber_id)).scalars().all()
         self.attempts = {row.id: (row.batch, row.state) for row in tries}
+        self.provider_of = {row.id: row.provider for row in tries}
         self.left = {
             row.id: self.commits for row in people if row.state != "active" or row.suppressed
         }
@@ -226,7 +242,7 @@ class Checker:
     def _check_row(self, row: Any, send_state: str) -> None:
         world = self.world
         address = self.address_of(row.position)
-        has = world.server.count(address)
+        has = world.count(address)
         what = f"position {row.position} is {row.state}"
         if row.state in LEFT:
             if not has:
@@ -251,8 +267,8 @@ class Checker:
                     world.fail("doubts are held", f"{what}, but an event has told of it")
                 if send_state not in {"held", "cancelled"}:
                     world.fail("doubts are held", f"{what}, but the send is {send_state}")
-                if send_state == "held" and world.scenario.kind != "neither":
+                if send_state == "held" and world.scenario.can_ask:
                     world.fail("doubts are held", f"{what}, but a look-up could settle it")
             case _:
-                if send_state != "held" or world.scenario.kind != "neither":
+                if send_state != "held" or world.scenario.can_ask:
                     world.fail("nobody missing", f"{what}, and the send is {send_state}")

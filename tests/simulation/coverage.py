@@ -7,6 +7,7 @@ from collections import Counter
 from newsletter.delivery.transitions import ATTEMPT, DELIVERY, SEND
 from simulation.database import Change
 from simulation.plan import FAULTS
+from simulation.scenarios import RARE
 
 _MACHINES = {"send": SEND, "delivery": DELIVERY, "attempt": ATTEMPT}
 
@@ -36,7 +37,7 @@ def event_of(change: Change, told_by: str) -> str:
 
 def everything() -> list[str]:
     """All that runs should hit: faults, states and transitions."""
-    names = [*FAULTS, "template made", "template removed"]
+    names = [*FAULTS, "template made", "template removed", *RARE]
     for what, machine in _MACHINES.items():
         names += [
             f"{what} is {state}" for state in machine if (what, state) != ("send", "scheduled")

@@ -141,7 +141,7 @@ class Editors:
         if world.rng.random() < _GIVES_UP:
             return self._do("send cancelled", cancel)
         if self.resumed < _DECIDES_AFTER and not (
-            only_doubts and self.world.scenario.kind == "neither" and self.resumed
+            only_doubts and not self.world.scenario.can_ask and self.resumed
         ):
             self.resumed += 1
             self._do("send resumed", resume)

@@ -14,9 +14,10 @@ from datetime import timedelta
 from typing import Any
 from unittest import mock
 
-from sqlalchemy import false, select, text, true
+from sqlalchemy import false, or_, select, text, true
 
 from newsletter.delivery import (
+    failover,
     guard,
     jobs,
     launching,
@@ -292,3 +293,12 @@ def restored_database_trusted() -> _Patches:
         (guard, "count_attempt"): lambda _connection, seen: seen,
         (guard.Questions, "_known_there"): lambda *_args: False,
     }
+
+
+@_mutation
+def batch_in_doubt_moved() -> _Patches:
+    def may_take(provider: str, instead_of: tuple[str, ...]) -> Any:
+        return or_(*map(failover.through, (provider, *instead_of)))
+
+    unkept = leases._next_open.__wrapped__  # as it may have been made before
+    return {(leases, "may_take"): may_take, (leases, "_next_open"): unkept}

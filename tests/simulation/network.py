@@ -20,6 +20,7 @@ from simulation.loop import Killed
 
 if TYPE_CHECKING:
     from simulation.process import Process
+    from simulation.servers import Server
     from simulation.world import World
 
 _HTML = Response(502, {"content-type": "text/html"}, b"<!doctype html><h1>Bad gateway</h1>")
@@ -30,6 +31,7 @@ _HTML_OK = Response(200, {"content-type": "text/html"}, b"<!doctype html><h1>Wel
 class Request:
     """One request on its way. `ended` is when its client knew no more of it."""
 
+    server: Server
     number: int
     method: str
     url: str
@@ -42,11 +44,12 @@ class Request:
 
 
 class SimulatedTransport:
-    """One process's way to the provider."""
+    """One process's way to a provider."""
 
-    def __init__(self, world: World, process: Process) -> None:
+    def __init__(self, world: World, process: Process, server: Server) -> None:
         self._world = world
         self._process = process
+        self._server = server
 
     async def request(
         self,
@@ -69,8 +72,8 @@ class SimulatedTransport:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, within: timedelta
     ) -> Result:
         world, process = self._world, self._process
-        request = Request(0, method, url, headers, body, "", 0.0)
-        sends = world.server.is_send(request)
+        request = Request(self._server, 0, method, url, headers, body, "", 0.0)
+        sends = self._server.is_send(request)
         site = "request" if sends else "look-up"
         request.number, request.fault, request.value = world.fault_of_request(site)
         if request.fault == "killed before a request":
@@ -83,7 +86,7 @@ class SimulatedTransport:
         seconds = within.total_seconds()
         _Journey(world, process, request, answer, seconds).begin()
         result = await answer
-        process.last_told[world.server.attempt_of(request)] = site
+        process.last_told[self._server.attempt_of(request)] = site
         return result
 
     async def close(self) -> None:
@@ -106,13 +109,14 @@ class _Journey:
         self.request = request
         self.answer = answer
         self.timeout = timeout
+        self.is_down = world.provider_down > 0 and request.server is world.server
 
     def begin(self) -> None:
         world, request = self.world, self.request
         rng = world.network_rng
         there = rng.expovariate(1 / world.scenario.latency)
         there = min(there, self.timeout * 0.4, world.scenario.lag * 0.4)
-        if request.fault == "no connection" or (world.provider_down and rng.random() < 0.5):
+        if request.fault == "no connection" or (self.is_down and rng.random() < 0.5):
             self._later(there, self._end, NeverLeft("no connection: simulated"))
             return
         self.process.at_death.append(self._lose)
@@ -120,7 +124,7 @@ class _Journey:
             world.tell("network", f"{self.process.name} is stopped for {request.value:.0f} s")
             world.loop.suspend(self.process, request.value)
         self._later(self.timeout, self._end, InDoubt("ReadTimeout"))
-        if world.provider_down:
+        if self.is_down:
             self._later(there, self._end, Response(503, {}, b"down"))
         elif request.fault in {"request lost", "look-up lost"}:
             if rng.random() < 0.5:
@@ -139,7 +143,7 @@ class _Journey:
         if refusal is not None:
             self._answer(refusal)
             return
-        response = world.server.handle(request)
+        response = request.server.handle(request)
         request.finished = True
         match request.fault:
             case "answer lost":
@@ -148,27 +152,27 @@ class _Journey:
             case "answer too slow":
                 pass  # its time-out is over first
             case "error after acceptance" | "accepted in part":
-                self._answer(Response(500, {}, world.server.error("internal error")))
+                self._answer(Response(500, {}, request.server.error("internal error")))
             case "HTML after acceptance":
                 self._answer(world.network_rng.choice((_HTML, _HTML_OK)))
             case "answer cut short":
-                self._answer(world.server.cut(response))
+                self._answer(request.server.cut(response))
             case _:
                 self._answer(response)
 
     def _refusal(self) -> Response | None:
         """An answer without acceptance."""
         world, request = self.world, self.request
-        if world.credentials_refused:
-            return Response(401, {}, world.server.error("no such token"))
+        if world.credentials_refused and request.server is world.server:
+            return Response(401, {}, request.server.error("no such token"))
         match request.fault:
             case "throttled":
                 headers = {"retry-after": f"{request.value:.0f}"}
-                return Response(429, headers, world.server.error("slow down"))
+                return Response(429, headers, request.server.error("slow down"))
             case "throttled without a time":
-                return Response(429, {}, world.server.error("slow down"))
+                return Response(429, {}, request.server.error("slow down"))
             case "error before acceptance" | "look-up fails":
-                return Response(500, {}, world.server.error("internal error"))
+                return Response(500, {}, request.server.error("internal error"))
             case "HTML before acceptance" | "look-up answered with HTML":
                 return _HTML_OK
         return None
@@ -182,7 +186,7 @@ class _Journey:
     def _finish(self) -> None:
         if not self.request.finished:
             self.request.finished = True
-            self.world.server.handle(self.request)
+            self.request.server.handle(self.request)
 
     def _lose(self) -> None:
         """Its process has died: the connection is gone, and what had left may still be taken."""

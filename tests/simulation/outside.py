@@ -102,7 +102,7 @@ class Outside:
         self.world = world
         self.store = OutsideStore(world, "web")
         self.rng = random.Random(f"{world.scenario.seed}/events")
-        self.provider = open_simulated(world, None)
+        self.providers = {name: open_simulated(world, name, None) for name in world.servers}
         self.addresses = [f"reader{n}@example.com" for n in range(1, world.scenario.people + 1)]
         self.too_large: set[str] = set()
         self.left: set[int] = set()
@@ -175,7 +175,7 @@ class Outside:
         rng, world = self.rng, self.world
         if rng.random() >= world.scenario.events:
             return
-        kinds = rng.choice(_TOLD + _DROPPED if world.scenario.kind == "sendgrid" else _TOLD)
+        kinds = rng.choice(_TOLD + _DROPPED if _kind(world, taken) == "sendgrid" else _TOLD)
         at = world.loop.time()
         for kind in kinds:
             at += rng.expovariate(1 / 5)
@@ -201,7 +201,8 @@ class Outside:
                 case "webhook before the answer":
                     told_at = world.loop.time()
         when = world.machines[0].now() + timedelta(seconds=at - world.loop.time())
-        body = orjson.dumps(world.server.event(taken, kind, number, when.isoformat()))
+        server = world.servers[taken.provider]
+        body = orjson.dumps(server.event(taken, kind, number, when.isoformat()))
         for repeat in range(times):
             self.coming += 1
             world.at(told_at + repeat * 7, self._tell, body, kind, taken)
@@ -214,12 +215,12 @@ class Outside:
         request = WebhookRequest("POST", {"authorization": scheme}, body)
         now = world.machines[0].now()
         try:
-            if world.scenario.kind == "sendgrid":  # whose signatures are tested elsewhere
+            if _kind(world, taken) == "sendgrid":  # whose signatures are tested elsewhere
                 told = parse_events(body)
             else:
-                told = self.provider.events(request, now=now)
+                told = self.providers[taken.provider].events(request, now=now)
             world.tell("web", f"is told: {kind} {taken.address}")
-            ingest(self.store, world.workspace, "main", told, now)
+            ingest(self.store, world.workspace, taken.provider, told, now)
             if kind != "accepted":  # which is left to the answer while a request is under way
                 world.checker.told_of.add(taken.address)
             if kind == "dropped":
@@ -230,3 +231,8 @@ class Outside:
         except NewsletterError as error:
             world.fail("no fault inside", f"a webhook is refused: {error}")
         self.coming -= 1
+
+
+def _kind(world: World, taken: Acceptance) -> str:
+    """The kind of the provider that has taken the message."""
+    return world.scenario.kinds[taken.provider]

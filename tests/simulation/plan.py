@@ -89,9 +89,9 @@ _LEADS_TO_LOOK_UP = {
 # Shares of the seeds in which something is planned that chance alone brings about too rarely.
 _DECIDED = 0.1
 _SLEPT = 0.06
-_DOUBTS = ("answer lost", "answer too slow", "error after acceptance", "killed during a request")
+DOUBTS = ("answer lost", "answer too slow", "error after acceptance", "killed during a request")
 _DECISIONS = ("doubts resent", "doubts abandoned")
-_LONG = ("clock set forward", "clock set back")
+LONG = ("clock set forward", "clock set back")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -139,7 +139,19 @@ class Scenario:
     canary: int  # recipients; 0 is none
     late: bool  # it is found after its grace, and held
     impatient: bool  # editors decide about doubts before all webhooks have come
+    stand_in: str = ""  # kind of the provider that the first one fails over to
     faults: tuple[Fault, ...] = field(default=())
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What the providers are, by name: the send's own is first."""
+        others = {"second": self.stand_in} if self.stand_in else {}
+        return {"main": self.kind, **others}
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether every provider can be asked what it has."""
+        return "neither" not in self.kinds.values()
 
     def __str__(self) -> str:
         return (
@@ -147,12 +159,12 @@ class Scenario:
             f" on {self.machines} machines, {self.in_flight} requests in flight each;"
             f" lease {self.lease:.0f} s, time-out {self.timeout:.0f} s, lag {self.lag:.0f} s;"
             f" rate {self.rate or 'none'}, breaker after {self.breaker_after} failures,"
-            f" canary {self.canary or 'none'}"
+            f" canary {self.canary or 'none'}, stand-in {self.stand_in or 'none'}"
         )
 
 
-def make_scenario(seed: int) -> Scenario:
-    """The scenario of a seed; always the same."""
+def usual_scenario(seed: int) -> Scenario:
+    """The scenario of a seed, without what few seeds have; always the same."""
     rng = random.Random(f"{seed}/plan")
     settings = random.Random(f"{seed}/settings")
     workers = (
@@ -198,7 +210,7 @@ def make_scenario(seed: int) -> Scenario:
 def _decided(rng: random.Random, scenario: Scenario) -> Scenario:
     """Doubts, and a person who decides about them while the provider's events are on their way."""
     faults = [
-        Fault("request", float(number), rng.choice(_DOUBTS), rng.random(), rng.randrange(1000))
+        Fault("request", float(number), rng.choice(DOUBTS), rng.random(), rng.randrange(1000))
         for number in range(rng.randint(1, 4))
     ]
     at = rng.uniform(4, 16)
@@ -256,7 +268,7 @@ def _faults(rng: random.Random, scenario: Scenario) -> list[Fault]:
     looks_up = scenario.events > 0 or any(fault.what in _LEADS_TO_LOOK_UP for fault in planned)
     if scenario.kind == "mailbox" and looks_up:
         # A clock that is set cuts a look-up's lag short: the documented hole.
-        planned = [fault for fault in planned if fault.what not in _LONG]
+        planned = [fault for fault in planned if fault.what not in LONG]
     return planned
 
 
@@ -277,7 +289,7 @@ def _possible(what: str, scenario: Scenario) -> bool:
         return scenario.events > 0
     if what == "database restored":
         return scenario.shared_mark
-    if what in _LONG:
+    if what in LONG:
         return scenario.kind in {"mailbox", "neither"}
     return True
 

@@ -28,12 +28,13 @@ _MAX_BYTES = 30_000
 _KEY_LIFE = timedelta(days=30)
 
 
-def settings_of(scenario: Scenario) -> ProviderSettings:
-    """The `[[providers]]` entry of a scenario."""
-    kind = scenario.kind.partition(" ")[0].replace("neither", "mailbox")
+def settings_of(scenario: Scenario, name: str) -> ProviderSettings:
+    """A `[[providers]]` entry of a scenario."""
+    kind = scenario.kinds[name].partition(" ")[0].replace("neither", "mailbox")
     return ProviderSettings.model_construct(
-        name="main",
+        name=name,
         kind=kind,
+        failover="second" if scenario.stand_in and name == "main" else "",
         base_url="http://127.0.0.1:8025",
         timeout=timedelta(seconds=scenario.timeout),
         lookup_lag=timedelta(seconds=scenario.lag),
@@ -52,34 +53,36 @@ def settings_for(settings: Settings, scenario: Scenario) -> Settings:
         "canary_wait": timedelta(seconds=scenario.breaker_pause),
     }
     delivery = settings.delivery.model_copy(update=changes)
-    return settings.model_copy(update={"delivery": delivery, "providers": [settings_of(scenario)]})
+    providers = [settings_of(scenario, name) for name in scenario.kinds]
+    return settings.model_copy(update={"delivery": delivery, "providers": providers})
 
 
-def open_simulated(world: World, process: Process | None) -> Any:
-    """The provider as one process has it (None: the web server, which makes no request)."""
-    scenario = world.scenario
-    settings = settings_of(scenario)
+def open_simulated(world: World, name: str, process: Process | None) -> Any:
+    """A provider as one process has it (None: the web server, which makes no request)."""
+    scenario, kind = world.scenario, world.scenario.kinds[name]
+    settings = settings_of(scenario, name)
     provider = _MODULES[settings.kind](
         settings,
         api_key="key",
         webhook_secrets=[SECRET],
         clock=process.machine if process else None,
-        transport=SimulatedTransport(world, process) if process else None,
+        transport=SimulatedTransport(world, process, world.servers[name]) if process else None,
     )
     provider.capabilities = replace(
         provider.capabilities,
         batch_size=scenario.batch,
         max_bytes=_MAX_BYTES,
         lookup_lag=timedelta(seconds=scenario.lag),
-        idempotency=_KEY_LIFE if scenario.kind == "mailbox" else None,
-        lookup=scenario.kind != "neither",
+        idempotency=_KEY_LIFE if kind == "mailbox" else None,
+        lookup=kind != "neither",
     )
     return provider
 
 
-def server_for(world: World) -> Server:
-    if world.scenario.kind.startswith("postmark"):
-        return PostmarkServer(world)
-    if world.scenario.kind == "sendgrid":
-        return SendgridServer(world)
-    return MailboxServer(world, keys=world.scenario.kind == "mailbox")
+def server_for(world: World, name: str) -> Server:
+    kind = world.scenario.kinds[name]
+    if kind.startswith("postmark"):
+        return PostmarkServer(world, name, kind)
+    if kind == "sendgrid":
+        return SendgridServer(world, name, kind)
+    return MailboxServer(world, name, kind)

@@ -30,6 +30,7 @@ class Acceptance:
     attempt: str
     delivery: str  # `send.position`, as the message said
     visible_at: float
+    provider: str
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -47,8 +48,10 @@ class Acceptance:
 class Server(ABC):
     """A provider account; what it accepted is never forgotten."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, name: str, kind: str) -> None:
         self.world = world
+        self.name = name
+        self.kind = kind
         self.record: list[Acceptance] = []
         self.of: dict[str, list[Acceptance]] = {}  # by address
         self.answers: dict[str, tuple[bytes, bytes]] = {}  # key → body, answer
@@ -83,10 +86,10 @@ class Server(ABC):
     def accept(self, request: Request, address: str, attempt: str, delivery: str) -> Acceptance:
         world = self.world
         now = world.loop.time()
-        number = len(self.record)
+        number = len(world.record)
         limit = (now if request.ended is None else request.ended) + world.scenario.lag * 0.95
         visible = now + world.network_rng.random() * max(0.0, limit - now)
-        taken = Acceptance(number, now, address, attempt, delivery, visible)
+        taken = Acceptance(number, now, address, attempt, delivery, visible, self.name)
         self.record.append(taken)
         self.of.setdefault(address, []).append(taken)
         world.accepted(taken)
@@ -109,17 +112,13 @@ class Server(ABC):
 class MailboxServer(Server):
     """`newsletter mailbox`, whose keys can be taken away."""
 
-    def __init__(self, world: World, *, keys: bool) -> None:
-        super().__init__(world)
-        self.keys = keys
-
     def handle(self, request: Request) -> Response:
         if request.method == "GET":
             if urlsplit(request.url).path == "/v1/messages":
                 return self._list(parse_qs(urlsplit(request.url).query))
             return self._look_up(self.attempt_of(request))
         key = request.headers["Idempotency-Key"]
-        if self.keys and key in self.answers:
+        if self.kind == "mailbox" and key in self.answers:
             body, answer = self.answers[key]
             if body != request.body:
                 return Response(409, {}, b'{"error":"this key was used","code":"key_reused"}')
@@ -190,8 +189,8 @@ class PostmarkServer(Server):
     """Postmark's `/email/batch`, also with templates, and its message search, which shows a message
     after its lag."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, world: World, name: str, kind: str) -> None:
+        super().__init__(world, name, kind)
         self.templates: dict[str, dict[str, Any]] = {}
 
     def handle(self, request: Request) -> Response:

@@ -13,8 +13,8 @@ import pytest
 
 from simulation.checker import RULES
 from simulation.mutations import MUTATIONS, mutated
-from simulation.plan import make_scenario
 from simulation.run import Simulator
+from simulation.scenarios import make_scenario
 
 _SEEDS = 2000
 
@@ -40,6 +40,7 @@ CAUGHT_BY: dict[str, tuple[int, set[str]]] = {
     "rows_in_flight_ignore_a_cancel": (19, {"the send ends"}),
     "repeated_to_somebody_who_left": (73, {"nobody who left"}),
     "restored_database_trusted": (180, {"nobody twice", "nothing claimed that is not so"}),
+    "batch_in_doubt_moved": (71, {"nobody twice"}),
 }
 
 

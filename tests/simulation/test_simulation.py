@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from simulation.coverage import everything, missing
-from simulation.plan import FAULTS, make_scenario
+from simulation.plan import FAULTS
 from simulation.run import Simulator
+from simulation.scenarios import make_scenario
 from simulation.seeds import base_of_day
 
 SEEDS = 2000

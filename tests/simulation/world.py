@@ -79,7 +79,8 @@ class World:
         )
         ends = [fault.at + fault.value for fault in scenario.faults if fault.site == "time"]
         self.quiet_at = min(_FAULTS_END, max(ends, default=0.0) + 1)
-        self.server = server_for(self)
+        self.servers = {name: server_for(self, name) for name in scenario.kinds}
+        self.server = self.servers["main"]
         self.checker = Checker(self)
         self.outside = Outside(self)
         self.editors = Editors(self)
@@ -175,8 +176,17 @@ class World:
             pause = self.network_rng.choice((0.2, 2.0, 20.0))
             self.at(self.loop.time() + pause, self.start_worker, process.worker, life)
 
-    def open_provider(self, _name: str, process: Process) -> Provider:
-        return open_simulated(self, process)
+    def open_provider(self, name: str, process: Process) -> Provider:
+        return open_simulated(self, name, process)
+
+    @property
+    def record(self) -> list[Acceptance]:
+        """What all providers have taken."""
+        return [taken for server in self.servers.values() for taken in server.record]
+
+    def count(self, address: str) -> int:
+        """How many messages for an address all providers have taken."""
+        return sum(server.count(address) for server in self.servers.values())
 
     async def next_change(self, seconds: float) -> None:
         """Until something is committed that concerns workers, or some seconds are over."""
@@ -206,7 +216,10 @@ class World:
         self.outside.committed(told)
 
     def accepted(self, taken: Acceptance) -> None:
-        self.tell("provider", f"accepts {taken.address} of attempt {taken.attempt[:6]}")
+        provider = "provider" if taken.provider == "main" else taken.provider
+        self.tell(provider, f"accepts {taken.address} of attempt {taken.attempt[:6]}")
+        if taken.provider != "main":
+            self.hit("went through the stand-in")
         self.checker.accepted(taken)
         self.outside.plan_events(taken)
 
