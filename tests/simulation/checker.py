@@ -15,6 +15,7 @@ from newsletter.delivery.transitions import ATTEMPT, DELIVERY, LEFT, SEND
 from newsletter.store.schema import attempts, deliveries, eligible, sends, subscribers
 from simulation.coverage import event_of
 from simulation.database import Change
+from simulation.quotas import Quota
 from simulation.servers import Acceptance
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ RULES = {
     "counts add up": "status counts what the rows say",
     "the ledger verifies": "ledger verify finds nothing, or what is true",
     "nothing in doubt moves": "what one provider may have does not go through another",
+    "the quota holds": "no day of the site's zone has more recipients at a provider, doubts too",
     "no fault inside": "no exception is raised that the engine does not know",
 }
 _MACHINES = {"send": SEND, "delivery": DELIVERY, "attempt": ATTEMPT}
@@ -61,6 +63,7 @@ class Checker:
         self.leased: dict[int, int] = {}  # batch → commit of its last lease
         self.attempts: dict[str, tuple[int, str]] = {}  # id → batch, state
         self.provider_of: dict[str, str] = {}  # attempt → provider
+        self.quota = Quota(world)
         self.person_of: dict[int, int] = {}  # position → person
         self.eligible: list[int] = []  # people when the send started
         self.send_state = "scheduled"
@@ -103,6 +106,8 @@ class Checker:
             self.person_of = {row.number: int(row.more) for row in rows}
         if rows or started:
             self._check_made()
+        if self.world.scenario.quota:
+            self.quota.committed(who, told)
 
     def _check_transition(self, who: str, change: Change) -> None:
         machine = _MACHINES.get(change.what)

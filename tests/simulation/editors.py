@@ -26,6 +26,7 @@ _SITUATION = select(
     sends.c.state, sends.c.reason, _OPEN_BATCHES.scalar_subquery(), ledger.c.quarantine
 ).join_from(sends, ledger, true())
 _LOOKS_EVERY = 12.0
+_LOOKS_LATER = 600.0  # where a send takes days, once an hour is over
 _GIVES_UP = 0.05  # chance that a held send is cancelled, each time that somebody looks
 _DECIDES_AFTER = 6  # resumes of a send whose doubts something could have settled
 
@@ -109,7 +110,9 @@ class Editors:
         if world.quiet and not world.database_away and not self._attend():
             world.settle()
             return
-        world.at(world.loop.time() + _LOOKS_EVERY, self._look)
+        now = world.loop.time()
+        slowly = world.scenario.takes_days and now > 3600
+        world.at(now + (_LOOKS_LATER if slowly else _LOOKS_EVERY), self._look)
 
     def _attend(self) -> bool:
         """Whether something is left to be done or waited for."""

@@ -29,7 +29,8 @@ from newsletter.delivery import (
     sending,
     settling,
 )
-from newsletter.delivery.attempts import move_rows, record_answer
+from newsletter.delivery.attempts import doubt, load_attempt, move_rows, record_answer
+from newsletter.delivery.pacing.quota import give_back
 from newsletter.providers import mailbox, postmark
 from newsletter.providers.base import Accepted, Answered, Deferred, Found, Unknown
 from newsletter.providers.transport import InDoubt, Response
@@ -302,3 +303,16 @@ def batch_in_doubt_moved() -> _Patches:
 
     unkept = leases._next_open.__wrapped__  # as it may have been made before
     return {(leases, "may_take"): may_take, (leases, "_next_open"): unkept}
+
+
+@_mutation
+def doubts_given_back_to_the_quota() -> _Patches:
+    def lose(connection: Any, attempt: str, now: Any, **how: Any) -> bool:
+        lost = doubt(connection, attempt, now, **how)
+        if lost:
+            loaded = load_attempt(connection, attempt)
+            assert loaded is not None
+            give_back(connection, attempt, len(loaded.positions))
+        return lost
+
+    return {(module, "doubt"): lose for module in (leases, recording)}

@@ -130,7 +130,8 @@ class Outside:
                 person["first_name"] = "A" * TOO_LARGE
                 self.too_large.add(str(person["email"]))
         grace = self.world.workspace.settings.delivery.grace
-        at = NOON - 2 * grace if self.world.scenario.late else NOON
+        start = self.world.start
+        at = start - 2 * grace if self.world.scenario.late else start
         with self.store.begin() as connection:
             connection.execute(_PEOPLE, people)
             connection.execute(_SEND, {**_OF_SEND, "at": at, "created_at": at})

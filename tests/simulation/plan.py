@@ -140,6 +140,8 @@ class Scenario:
     late: bool  # it is found after its grace, and held
     impatient: bool  # editors decide about doubts before all webhooks have come
     stand_in: str = ""  # kind of the provider that the first one fails over to
+    begins: float = 0.0  # seconds after noon
+    quota: int = 0  # recipients a day; 0 is any number
     faults: tuple[Fault, ...] = field(default=())
 
     @property
@@ -147,6 +149,11 @@ class Scenario:
         """What the providers are, by name: the send's own is first."""
         others = {"second": self.stand_in} if self.stand_in else {}
         return {"main": self.kind, **others}
+
+    @property
+    def takes_days(self) -> bool:
+        """Whether the send may have to wait for other days."""
+        return self.quota > 0
 
     @property
     def can_ask(self) -> bool:
@@ -159,7 +166,8 @@ class Scenario:
             f" on {self.machines} machines, {self.in_flight} requests in flight each;"
             f" lease {self.lease:.0f} s, time-out {self.timeout:.0f} s, lag {self.lag:.0f} s;"
             f" rate {self.rate or 'none'}, breaker after {self.breaker_after} failures,"
-            f" canary {self.canary or 'none'}, stand-in {self.stand_in or 'none'}"
+            f" canary {self.canary or 'none'}, stand-in {self.stand_in or 'none'},"
+            f" quota {self.quota or 'none'}"
         )
 
 

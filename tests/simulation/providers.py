@@ -40,6 +40,7 @@ def settings_of(scenario: Scenario, name: str) -> ProviderSettings:
         lookup_lag=timedelta(seconds=scenario.lag),
         in_flight=scenario.in_flight,
         rate=scenario.rate,
+        daily_quota=scenario.quota or None,
     )
 
 

@@ -11,7 +11,9 @@ from dataclasses import replace
 from simulation.plan import DOUBTS, KINDS, LONG, Fault, Scenario, usual_scenario
 
 #: What such seeds are there for, under the names in the table of coverage.
-RARE = ("went through the stand-in",)
+RARE = ("went through the stand-in", "quota held back")
+
+_MIDNIGHT = 12 * 3600.0  # seconds after noon
 
 
 def make_scenario(seed: int) -> Scenario:
@@ -47,6 +49,22 @@ def _with_stand_in(rng: random.Random, scenario: Scenario) -> Scenario:
     )
 
 
+def _with_quota(rng: random.Random, scenario: Scenario) -> Scenario:
+    """It begins shortly before midnight, and takes more than one day."""
+    # What a provider took after the backup is not in the count that is restored.
+    faults = tuple(fault for fault in scenario.faults if fault.what != "database restored")
+    return replace(
+        scenario,
+        begins=_MIDNIGHT - rng.choice((15.0, 60.0, 600.0)),
+        quota=max(2, scenario.people // rng.choice((2, 3))),
+        workers=min(scenario.workers, 2),
+        machines=min(scenario.machines, 2),
+        poll=rng.uniform(300, 900),
+        faults=faults,
+    )
+
+
 _SHARES: tuple[tuple[float, Callable[[random.Random, Scenario], Scenario]], ...] = (
     (0.04, _with_stand_in),
+    (0.03, _with_quota),
 )

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _END_IN_ORDER = 0.2
 _FAULTS_END = 40.0  # seconds; what is planned for later does not happen
 _MUST_END = 6 * 3600.0
+_MUST_END_OF_DAYS = 10 * 86400.0
+_STEPS_OF_DAYS = 200_000
 
 
 class KeptMark(MemoryMark):
@@ -51,7 +53,9 @@ class World:
         self.database = database
         self.workspace = workspace
         seed = scenario.seed
-        self.loop = SimLoop(random.Random(f"{seed}/loop"))
+        steps = {"max_steps": _STEPS_OF_DAYS} if scenario.takes_days else {}
+        self.loop = SimLoop(random.Random(f"{seed}/loop"), **steps)
+        self.start = NOON + timedelta(seconds=scenario.begins)
         self.network_rng = random.Random(f"{seed}/network")
         self.rng = random.Random(f"{seed}/world")
         self.trace: list[str] = []
@@ -88,7 +92,7 @@ class World:
         self.machines = [
             Machine(
                 self,
-                NOON,
+                self.start,
                 self.rng.uniform(-1, 1) * scenario.drift,
                 shared if scenario.shared_mark else MemoryMark(),
             )
@@ -104,8 +108,9 @@ class World:
         for worker in range(self.scenario.workers):
             self.at(self.rng.uniform(0, 3), self.start_worker, worker, 1)
         self.editors.begin()
+        until = _MUST_END_OF_DAYS if self.scenario.takes_days else _MUST_END
         try:
-            self.loop.run(lambda: self.violation is not None or self._over(), until=_MUST_END)
+            self.loop.run(lambda: self.violation is not None or self._over(), until=until)
         except Stuck as stuck:
             self.fail("the send ends", f"{stuck}; {self.editors.describe()}")
         except Exception as error:
