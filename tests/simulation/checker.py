@@ -15,6 +15,7 @@ from newsletter.delivery.transitions import ATTEMPT, DELIVERY, LEFT, SEND
 from newsletter.store.schema import attempts, deliveries, eligible, sends, subscribers
 from simulation.coverage import event_of
 from simulation.database import Change
+from simulation.outside import NOON
 from simulation.quotas import Quota
 from simulation.servers import Acceptance
 
@@ -39,6 +40,7 @@ RULES = {
     "the ledger verifies": "ledger verify finds nothing, or what is true",
     "nothing in doubt moves": "what one provider may have does not go through another",
     "the quota holds": "no day of the site's zone has more recipients at a provider, doubts too",
+    "nothing new outside the hours": "no batch is leased for a new attempt outside the windows",
     "no fault inside": "no exception is raised that the engine does not know",
 }
 _MACHINES = {"send": SEND, "delivery": DELIVERY, "attempt": ATTEMPT}
@@ -61,6 +63,7 @@ class Checker:
         self.commits = 0
         self.left: dict[int, int] = {}  # person → commit
         self.leased: dict[int, int] = {}  # batch → commit of its last lease
+        self.open_at_lease: dict[int, bool] = {}  # batch → whether it was within the hours
         self.attempts: dict[str, tuple[int, str]] = {}  # id → batch, state
         self.provider_of: dict[str, str] = {}  # attempt → provider
         self.quota = Quota(world)
@@ -92,9 +95,11 @@ class Checker:
                         self.provider_of[change.told] = change.more.partition(" ")[0]
                     if not who.startswith("reconcile"):  # it writes down what was made before
                         self._check_begun(change)
+                        self._check_hours(who, change)
                     self.attempts[change.told] = (change.number, change.new)
                 case "batch" if change.new == "leased":
                     self.leased[change.number] = self.commits
+                    self.open_at_lease[change.number] = self._minutes_closed(who) is None
                 case "send":
                     started = started or (change.old == "scheduled" and change.new == "sending")
                     self.send_state = change.new
@@ -145,6 +150,29 @@ class Checker:
                     f"attempt {change.told[:6]} of batch {batch} goes through {provider}, while"
                     f" {other[:6]} is {state} at {self.provider_of[other]}",
                 )
+
+    def _check_hours(self, who: str, change: Change) -> None:
+        """Who leased a batch within the hours may still send it, for as long as the lease lasts."""
+        closed = self.world.scenario.closed
+        if closed is None or change.old:
+            return
+        if self._minutes(who) >= closed[1]:
+            self.world.hit("window held back")
+        minutes = self._minutes_closed(who)
+        if minutes is not None and not self.open_at_lease.get(change.number):
+            text = f"attempt {change.told[:6]} is begun {minutes:.1f} min after noon"
+            self.world.fail("nothing new outside the hours", f"{text}; closed are {closed}")
+
+    def _minutes_closed(self, who: str) -> float | None:
+        """Minutes since noon by a process's clock, where that is outside the hours."""
+        closed = self.world.scenario.closed
+        if closed is None or who not in self.world.processes:
+            return None
+        minutes = self._minutes(who)
+        return minutes if closed[0] <= minutes < closed[1] else None
+
+    def _minutes(self, who: str) -> float:
+        return (self.world.processes[who].machine.now() - NOON).total_seconds() / 60
 
     def _check_claim(self, change: Change) -> None:
         address = self.address_of(change.number)

@@ -30,6 +30,7 @@ from newsletter.delivery import (
     settling,
 )
 from newsletter.delivery.attempts import doubt, load_attempt, move_rows, record_answer
+from newsletter.delivery.pacing import pace
 from newsletter.delivery.pacing.quota import give_back
 from newsletter.providers import mailbox, postmark
 from newsletter.providers.base import Accepted, Answered, Deferred, Found, Unknown
@@ -316,3 +317,8 @@ def doubts_given_back_to_the_quota() -> _Patches:
         return lost
 
     return {(module, "doubt"): lose for module in (leases, recording)}
+
+
+@_mutation
+def hours_left_out() -> _Patches:
+    return {(pace, "next_opening"): lambda *_args: None}

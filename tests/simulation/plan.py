@@ -142,6 +142,8 @@ class Scenario:
     stand_in: str = ""  # kind of the provider that the first one fails over to
     begins: float = 0.0  # seconds after noon
     quota: int = 0  # recipients a day; 0 is any number
+    warm_up: bool = False  # the quota is that of a first day, and the second has twice as many
+    closed: tuple[int, int] | None = None  # minutes after noon between two windows
     faults: tuple[Fault, ...] = field(default=())
 
     @property
@@ -167,7 +169,8 @@ class Scenario:
             f" lease {self.lease:.0f} s, time-out {self.timeout:.0f} s, lag {self.lag:.0f} s;"
             f" rate {self.rate or 'none'}, breaker after {self.breaker_after} failures,"
             f" canary {self.canary or 'none'}, stand-in {self.stand_in or 'none'},"
-            f" quota {self.quota or 'none'}"
+            f" quota {self.quota or 'none'}{' to warm up' if self.warm_up else ''},"
+            f" closed {self.closed or 'never'}"
         )
 
 

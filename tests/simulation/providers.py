@@ -6,12 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from newsletter.hours import parse_hours
 from newsletter.providers.mailbox import MailboxProvider
 from newsletter.providers.postmark import PostmarkProvider
 from newsletter.providers.sendgrid import SendgridProvider
 from newsletter.settings import ProviderSettings, Settings
 from simulation.network import SimulatedTransport
 from simulation.plan import Scenario
+from simulation.quotas import FIRST_DAY
 from simulation.servers import MailboxServer, PostmarkServer, SendgridServer, Server
 
 if TYPE_CHECKING:
@@ -40,19 +42,24 @@ def settings_of(scenario: Scenario, name: str) -> ProviderSettings:
         lookup_lag=timedelta(seconds=scenario.lag),
         in_flight=scenario.in_flight,
         rate=scenario.rate,
-        daily_quota=scenario.quota or None,
+        daily_quota=None if scenario.warm_up else scenario.quota or None,
+        warm_up=[scenario.quota, 2 * scenario.quota] if scenario.warm_up else [],
+        warm_up_from=FIRST_DAY if scenario.warm_up else None,
     )
 
 
 def settings_for(settings: Settings, scenario: Scenario) -> Settings:
     """The workspace's settings for a scenario."""
-    changes = {
+    changes: dict[str, Any] = {
         "lease": timedelta(seconds=scenario.lease),
         "breaker_after": scenario.breaker_after,
         "breaker_pause": timedelta(seconds=scenario.breaker_pause),
         "canary": str(scenario.canary or ""),
         "canary_wait": timedelta(seconds=scenario.breaker_pause),
     }
+    if scenario.closed is not None:
+        ends, begins = (f"12:{minutes:02}" for minutes in scenario.closed)
+        changes["windows"] = [parse_hours(f"00:00-{ends}"), parse_hours(f"{begins}-24:00")]
     delivery = settings.delivery.model_copy(update=changes)
     providers = [settings_of(scenario, name) for name in scenario.kinds]
     return settings.model_copy(update={"delivery": delivery, "providers": providers})

@@ -4,6 +4,7 @@ of the machine that makes the attempt, the provider's own record, and what is in
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
@@ -13,6 +14,9 @@ from simulation.database import Change
 
 if TYPE_CHECKING:
     from simulation.world import World
+
+
+FIRST_DAY = date(2026, 11, 24)
 
 
 class Quota:
@@ -40,12 +44,20 @@ class Quota:
             self._check(provider, day)
 
     def _check(self, provider: str, day: date) -> None:
-        world, quota = self.world, self.world.scenario.quota
+        world, limit = self.world, self._limit(day)
         counts = self._counts(provider)
-        if counts[day] > quota:
-            world.fail("the quota holds", f"{counts[day]} of {quota} at {provider} on {day}")
-        if any(counts[earlier] >= quota for earlier in counts if earlier < day):
+        if counts[day] > limit:
+            world.fail("the quota holds", f"{counts[day]} of {limit} at {provider} on {day}")
+        if any(counts[earlier] >= self._limit(earlier) for earlier in counts if earlier < day):
             world.hit("quota held back")
+
+    def _limit(self, day: date) -> float:
+        scenario, number = self.world.scenario, (day - FIRST_DAY).days
+        if not scenario.warm_up:
+            return scenario.quota
+        if number < 0:  # by a clock that was set back
+            return 0
+        return scenario.quota * (number + 1) if number < 2 else math.inf
 
     def _counts(self, provider: str) -> Counter[date]:
         """Recipients by day: whom the provider has, and all of an attempt that is not over."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from simulation.plan import DOUBTS, KINDS, LONG, Fault, Scenario, usual_scenario
 
 #: What such seeds are there for, under the names in the table of coverage.
-RARE = ("went through the stand-in", "quota held back")
+RARE = ("went through the stand-in", "quota held back", "window held back")
 
 _MIDNIGHT = 12 * 3600.0  # seconds after noon
 
@@ -60,11 +60,22 @@ def _with_quota(rng: random.Random, scenario: Scenario) -> Scenario:
         workers=min(scenario.workers, 2),
         machines=min(scenario.machines, 2),
         poll=rng.uniform(300, 900),
+        warm_up=rng.random() < 0.4,
         faults=faults,
     )
+
+
+def _with_windows(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The hours end while it is sent, or have not begun when it starts."""
+    ends = rng.choice((0, 1, 1))
+    begins = rng.uniform(0, 55)
+    if ends:
+        return replace(scenario, closed=(ends, rng.choice((3, 20))), begins=begins)
+    return replace(scenario, closed=(0, rng.choice((1, 3, 20))), begins=begins)
 
 
 _SHARES: tuple[tuple[float, Callable[[random.Random, Scenario], Scenario]], ...] = (
     (0.04, _with_stand_in),
     (0.03, _with_quota),
+    (0.03, _with_windows),
 )

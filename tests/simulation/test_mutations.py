@@ -42,6 +42,7 @@ CAUGHT_BY: dict[str, tuple[int, set[str]]] = {
     "restored_database_trusted": (180, {"nobody twice", "nothing claimed that is not so"}),
     "batch_in_doubt_moved": (71, {"nobody twice"}),
     "doubts_given_back_to_the_quota": (20, {"the quota holds"}),
+    "hours_left_out": (58, {"nothing new outside the hours"}),
 }
 
 
