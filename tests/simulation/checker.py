@@ -41,6 +41,7 @@ RULES = {
     "nothing in doubt moves": "what one provider may have does not go through another",
     "the quota holds": "no day of the site's zone has more recipients at a provider, doubts too",
     "nothing new outside the hours": "no batch is leased for a new attempt outside the windows",
+    "a clone sends nothing": "no request leaves from a copy of the database",
     "no fault inside": "no exception is raised that the engine does not know",
 }
 _MACHINES = {"send": SEND, "delivery": DELIVERY, "attempt": ATTEMPT}
@@ -195,6 +196,8 @@ class Checker:
     def before_request(self, process: Process, request: Request) -> None:
         """A request that may make the provider accept something is about to leave."""
         world = self.world
+        if process.called == "clone":
+            world.fail("a clone sends nothing", f"request {request.number} of {process.name}")
         attempt = request.server.attempt_of(request)
         world.tell(process.name, f"POST {request.number}, attempt {attempt[:6]}")
         batch, state = self.attempts.get(attempt, (0, ""))

@@ -320,5 +320,11 @@ def doubts_given_back_to_the_quota() -> _Patches:
 
 
 @_mutation
+def clone_trusted() -> _Patches:
+    trusted = {(guard, "against_mark"): lambda _row, _seen: None}
+    return {**trusted, (guard, "_of_place"): lambda *_args: None}
+
+
+@_mutation
 def hours_left_out() -> _Patches:
     return {(pace, "next_opening"): lambda *_args: None}

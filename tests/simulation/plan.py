@@ -143,6 +143,7 @@ class Scenario:
     begins: float = 0.0  # seconds after noon
     quota: int = 0  # recipients a day; 0 is any number
     warm_up: bool = False  # the quota is that of a first day, and the second has twice as many
+    clone_at: float | None = None  # seconds, when a copy of the database is started beside it
     closed: tuple[int, int] | None = None  # minutes after noon between two windows
     faults: tuple[Fault, ...] = field(default=())
 
@@ -170,7 +171,8 @@ class Scenario:
             f" rate {self.rate or 'none'}, breaker after {self.breaker_after} failures,"
             f" canary {self.canary or 'none'}, stand-in {self.stand_in or 'none'},"
             f" quota {self.quota or 'none'}{' to warm up' if self.warm_up else ''},"
-            f" closed {self.closed or 'never'}"
+            f" closed {self.closed or 'never'},"
+            f" clone {'none' if self.clone_at is None else f'at {self.clone_at:.0f} s'}"
         )
 
 

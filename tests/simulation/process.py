@@ -17,7 +17,7 @@ from newsletter.delivery.aside import inline
 from newsletter.delivery.mark import Mark
 from newsletter.delivery.reconciling import reconcile
 from newsletter.errors import NewsletterError, Unreachable
-from simulation.database import Change, SimulatedStore, away
+from simulation.database import Change, Database, SimulatedStore, away
 from simulation.loop import OWNER, Killed, Owner
 
 if TYPE_CHECKING:
@@ -53,14 +53,21 @@ class Process(Owner):
     restarts = True
     called = "worker"
 
-    def __init__(self, world: World, worker: int, life: int, machine: Machine) -> None:
+    def __init__(
+        self,
+        world: World,
+        worker: int,
+        life: int,
+        machine: Machine,
+        database: Database | None = None,
+    ) -> None:
         super().__init__()
         self.world = world
         self.worker = worker
         self.machine = machine
         self.name = f"{self.called} {worker}.{life}"
         self.rng = random.Random(f"{world.scenario.seed}/{self.name}")
-        self.store = SimulatedStore(world.database, self)
+        self.store = SimulatedStore(database or world.database, self)
         self.ended = False
         self.last_told: dict[str, str] = {}  # attempt → request or look-up that told of it last
         self.at_death: list[Callable[[], None]] = []
@@ -188,3 +195,14 @@ class Reconciling(Process):
                 self.world.fail("no fault inside", f"reconcile: {type(error).__name__}: {error}")
             raise
         self.alive = False
+
+
+class Cloned(Process):
+    """A worker over a copy of the database, which may send nothing."""
+
+    restarts = False
+    called = "clone"
+
+    def after_commit(self, told: list[Change]) -> None:
+        for change in told:
+            self.world.tell(self.name, f"{change.what} {change.number} is {change.new}")

@@ -61,7 +61,7 @@ class Simulator:
         (root / "newsletter.toml").write_text(text, encoding="utf-8")
         self._settings = load_settings(root / "newsletter.toml")
         self._root = root
-        self._database = Database()
+        self._database, self._clone = Database(), Database()
         freeze_issue(self._database)
         self._database.keep()
         self.hits: Counter[str] = Counter()
@@ -72,7 +72,7 @@ class Simulator:
         # Templates are for large sends: here any send is large enough.
         worth = 1 if "postmark with templates" in scenario.kinds.values() else forms.WORTH
         with _undisturbed(), mock.patch.object(forms, "WORTH", worth):
-            world = run_world(scenario, self._database, workspace)
+            world = run_world(scenario, self._database, self._clone, workspace)
         self.hits += world.hits
         return world
 
@@ -120,6 +120,7 @@ class Simulator:
 
     def close(self) -> None:
         self._database.close()
+        self._clone.close()
         self._folder.cleanup()
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from simulation.plan import DOUBTS, KINDS, LONG, Fault, Scenario, usual_scenario
 
 #: What such seeds are there for, under the names in the table of coverage.
-RARE = ("went through the stand-in", "quota held back", "window held back")
+RARE = ("went through the stand-in", "quota held back", "window held back", "clone started")
 
 _MIDNIGHT = 12 * 3600.0  # seconds after noon
 
@@ -74,8 +74,14 @@ def _with_windows(rng: random.Random, scenario: Scenario) -> Scenario:
     return replace(scenario, closed=(0, rng.choice((1, 3, 20))), begins=begins)
 
 
+def _with_clone(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Somebody copies the database while it is sent from, and starts a worker over the copy."""
+    return replace(scenario, clone_at=rng.expovariate(1 / 5))
+
+
 _SHARES: tuple[tuple[float, Callable[[random.Random, Scenario], Scenario]], ...] = (
     (0.04, _with_stand_in),
     (0.03, _with_quota),
     (0.03, _with_windows),
+    (0.03, _with_clone),
 )

@@ -43,6 +43,7 @@ CAUGHT_BY: dict[str, tuple[int, set[str]]] = {
     "batch_in_doubt_moved": (71, {"nobody twice"}),
     "doubts_given_back_to_the_quota": (20, {"the quota holds"}),
     "hours_left_out": (58, {"nothing new outside the hours"}),
+    "clone_trusted": (118, {"a clone sends nothing"}),
 }
 
 

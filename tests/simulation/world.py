@@ -15,9 +15,12 @@ from contextvars import Context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
+
 from newsletter.delivery import Policy
 from newsletter.delivery.mark import MemoryMark
 from newsletter.providers.base import Provider
+from newsletter.store.schema import ledger
 from newsletter.workspace import Workspace
 from simulation.checker import Checker, Violation
 from simulation.database import Change, Database
@@ -25,7 +28,7 @@ from simulation.editors import Editors
 from simulation.loop import OWNER, SimLoop, Stuck
 from simulation.outside import NOON, Outside
 from simulation.plan import Fault, Scenario
-from simulation.process import Machine, Process, Reconciling
+from simulation.process import Cloned, Machine, Process, Reconciling
 from simulation.providers import open_simulated, server_for
 from simulation.servers import Acceptance
 
@@ -48,9 +51,12 @@ class KeptMark(MemoryMark):
 class World:
     """Everything there is in one run."""
 
-    def __init__(self, scenario: Scenario, database: Database, workspace: Workspace) -> None:
+    def __init__(
+        self, scenario: Scenario, database: Database, clone: Database, workspace: Workspace
+    ) -> None:
         self.scenario = scenario
         self.database = database
+        self._clone = clone
         self.workspace = workspace
         seed = scenario.seed
         steps = {"max_steps": _STEPS_OF_DAYS} if scenario.takes_days else {}
@@ -231,6 +237,8 @@ class World:
     # --- the plan ---------------------------------------------------------------------------------
 
     def _plan(self) -> None:
+        if self.scenario.clone_at is not None:
+            self.at(self.scenario.clone_at, self._start_clone)
         for fault in self.scenario.faults:
             match fault.site:
                 case "time" if fault.what == "database restored":
@@ -300,6 +308,27 @@ class World:
         self.tell("plan", "the database is backed up")
         self.at(fault.at, self._strike, fault)
 
+    def _start_clone(self) -> None:
+        """A copy is started: in the same workspace, in a copy of it, or without its mark."""
+        if self.settled:
+            return
+        with self.database.store.read() as connection:
+            place = connection.execute(select(ledger.c.place)).scalar_one()
+        if not place:  # nobody has sent from it, so that nothing tells a copy from the original
+            self.at(self.loop.time() + 1, self._start_clone)
+            return
+        self._clone.restore(self.database.snapshot())
+        shared = self.machines[0].mark
+        copied = KeptMark()
+        copied.position = shared.read()
+        mark = self.rng.choice((shared, copied, KeptMark(), MemoryMark()))
+        machine = Machine(self, self.start, 0.0, mark)
+        process = Cloned(self, 0, 1, machine, self._clone)
+        self.processes[process.name] = process
+        self.everyone.append(process)
+        self.tell("plan", "a clone of the database is started")
+        self.hit("clone started")
+
     def _restore(self) -> None:
         """The machine burns down; the database comes back as it was, and so do the workers."""
         for process in self.everyone:
@@ -344,10 +373,12 @@ def _spell(change: Change) -> str:
     return f"person {number}: {old} → {new} {told}"
 
 
-def run_world(scenario: Scenario, database: Database, workspace: Workspace) -> World:
+def run_world(
+    scenario: Scenario, database: Database, clone: Database, workspace: Workspace
+) -> World:
     """Run a scenario to its end."""
     database.reset()
-    world = World(scenario, database, workspace)
+    world = World(scenario, database, clone, workspace)
     with suppress(Exception):
         world.run()
     return world
