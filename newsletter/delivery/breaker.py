@@ -32,6 +32,7 @@ from newsletter.store.types import Instant, to_microseconds
 
 _log = logging.getLogger(__name__)
 
+# Statements of every batch are made once: to make one costs more than to run it.
 #: The breakers that are open.
 OPEN = select(breakers).where(breakers.c.state == "open").order_by(breakers.c.provider)
 
@@ -76,12 +77,6 @@ _GIVE_UP = (
     .values(probe_until=None)
 )
 
-LONGEST_PAUSE = timedelta(minutes=10)
-#: A provider that fails again so soon after it worked is the same story: it is told once.
-SAME_EPISODE = timedelta(hours=1)
-
-
-# Statements of every batch are made once: to make one costs more than to run it.
 _TROUBLED = (
     select(breakers.c.state, breakers.c.episode)
     .where(
@@ -90,6 +85,10 @@ _TROUBLED = (
     )
     .with_for_update()
 )
+
+LONGEST_PAUSE = timedelta(minutes=10)
+#: A provider that fails again so soon after it worked is the same story: it is told once.
+SAME_EPISODE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, or_
 from newsletter.audience.sql import insert_into
 from newsletter.delivery.composing import Letter
 from newsletter.delivery.runtime import DeliveryRuntime
-from newsletter.delivery.transitions import in_states
+from newsletter.delivery.transitions import OVER, in_states
 from newsletter.errors import NewsletterError
 from newsletter.providers.base import (
     Answered,
@@ -43,7 +43,7 @@ _WORKING = exists().where(batches.c.send_id == sends.c.id, batches.c.state == "l
 TO_REMOVE = (
     select(kept_forms.c.provider, kept_forms.c.name, kept_forms.c.retry_at)
     .join(sends, sends.c.id == kept_forms.c.send_id)
-    .where(in_states(sends.c.state, ("sent", "cancelled")), ~_WORKING)
+    .where(in_states(sends.c.state, tuple(sorted(OVER))), ~_WORKING)
     .where(
         or_(
             kept_forms.c.retry_at.is_(None),

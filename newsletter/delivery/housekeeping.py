@@ -29,7 +29,6 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 class Look:
     """One consistent state of the database, as far as a look at the house goes."""
 
-    now: datetime
     sends: Sequence[Any]  # rows, due, or worked on; by id
     chores: Any  # each of `_CHORES` is whether there is something of it
 
@@ -48,7 +47,7 @@ class Look:
 def look(connection: Connection, now: datetime) -> Look:
     """Look at the house."""
     found = connection.execute(_SENDS, {"b_now": now}).all()
-    return Look(now, found, connection.execute(_CHORES, {"b_now": now}).one())
+    return Look(found, connection.execute(_CHORES, {"b_now": now}).one())
 
 
 def break_lost_leases(

@@ -1,4 +1,7 @@
-"""To whom of a batch may still be written: asked when it is leased, and again with its attempt."""
+"""To whom of a batch may still be written: asked when it is leased, and before a repeat.
+
+A new attempt asks once more, in the statement that binds its rows (`outcomes.open_rows`).
+"""
 
 from __future__ import annotations
 
