@@ -83,7 +83,7 @@ class _Engine:
     def __init__(self, runtime: DeliveryRuntime) -> None:
         self.runtime = runtime
         self.report = RunReport()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: list[asyncio.Task[None]] = []  # in the order of their start, which seeds repeat
         self.lanes: dict[str, Lane] = {}
         self.letters: dict[int, Letter] = {}
         self.held_leases: set[tuple[int, int, int]] = set()
@@ -203,7 +203,7 @@ class _Engine:
         """Remove what was left at providers for sends that are over, beside the requests."""
         removal = forms.removal(self.runtime, lambda name: self.open_lane(name).provider)
         if removal is not None:
-            self.tasks.add(asyncio.ensure_future(removal))
+            self.tasks.append(asyncio.ensure_future(removal))
 
     # --- work -----------------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class _Engine:
             await self.fill_part()
             return self.filling
         self.fill = asyncio.ensure_future(self.fill_part())
-        self.tasks.add(self.fill)
+        self.tasks.append(self.fill)
         return False
 
     async def fill_part(self) -> None:
@@ -274,7 +274,7 @@ class _Engine:
         lane.busy += 1
         self.report.batches += 1
         task = asyncio.ensure_future(work)
-        self.tasks.add(task)
+        self.tasks.append(task)
 
         def ended(_task: asyncio.Task[None]) -> None:
             lane.busy -= 1
@@ -346,7 +346,7 @@ class _Engine:
         for timer in timers:
             timer.cancel()
         ended = [task for task in self.tasks if task in done]
-        self.tasks.difference_update(ended)
+        self.tasks = [task for task in self.tasks if task not in done]
         for task in ended:
             task.result()
 
